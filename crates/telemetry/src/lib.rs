@@ -1,5 +1,9 @@
 //! Logs and metrics of a node. Knows nothing of who writes them.
 
+mod access;
 mod log;
+mod metrics;
 
+pub use access::{AccessLog, AccessRecord, NoAccessLog};
 pub use log::{Level, LogRecord, LogSink};
+pub use metrics::{AppRequests, IsolateStart, Metrics, Rejection};

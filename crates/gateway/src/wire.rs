@@ -1,0 +1,219 @@
+//! The bytes of one connection on their way between the socket and hyper.
+//!
+//! Holds: every byte hyper reads has passed `strict` first (HTTP/1), in order, unchanged.
+//! A refused byte is replaced by one that no HTTP grammar takes and followed by the end of
+//! input, so hyper answers 400 in its place among pipelined requests and closes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::strict::Strict;
+use crate::vitals::Vitals;
+
+/// Bytes thrown away after a refused request before we close for good.
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+
+/// Not a byte of any method, path, header or chunk size.
+const POISON: u8 = 0;
+
+/// Clear text or TLS, as one type so that hyper is compiled once.
+pub enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(s) => s.is_write_vectored(),
+            Self::Tls(s) => s.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A socket as hyper sees it.
+pub struct Wire {
+    socket: Socket,
+    /// Read while the protocol was found out; given to hyper first.
+    early: Vec<u8>,
+    /// `None` on HTTP/2.
+    strict: Option<Strict>,
+    vitals: Arc<Vitals>,
+    ended: bool,
+    shut: bool,
+    lingered: usize,
+}
+
+impl Wire {
+    pub fn new(
+        socket: Socket,
+        early: Vec<u8>,
+        strict: Option<Strict>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        Self { socket, early, strict, vitals, ended: false, shut: false, lingered: 0 }
+    }
+
+    /// Checks what was just appended to `buf` from `before` on.
+    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let Some(strict) = &mut self.strict else { return };
+        if strict.held()
+            && let Some(tunnel) = self.vitals.tunnel_answer()
+        {
+            strict.release(tunnel);
+        }
+        let new = &mut buf.filled_mut()[before..];
+        if let Err((at, why)) = strict.feed(new) {
+            new[at] = POISON;
+            buf.set_filled(before + at + 1);
+            self.ended = true;
+            self.vitals.refuse(why);
+        }
+        self.vitals.framing(strict.phase(), strict.heads());
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        if this.early.is_empty() {
+            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        } else {
+            let n = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early[..n]);
+            this.early.drain(..n);
+        }
+        if buf.filled().len() > before {
+            this.vitals.read();
+            this.inspect(buf, before);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.socket).poll_write(cx, buf);
+        note_write(&this.vitals, poll)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        note_write(&this.vitals, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.socket).poll_flush(cx);
+        if poll.is_pending() {
+            this.vitals.write_blocked();
+        }
+        poll
+    }
+
+    /// Closes our side; if the client is still sending, reads on for a while: closing a
+    /// socket with unread bytes resets it, and the reset can overtake our answer.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.shut {
+            this.vitals.closing();
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            this.shut = true;
+        }
+        while this.vitals.mid_message() && this.lingered < MAX_LINGER_BYTES {
+            let mut scratch = [0u8; 4096];
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut this.socket).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                break;
+            }
+            this.lingered += buf.filled().len();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn note_write(vitals: &Vitals, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    match &poll {
+        Poll::Ready(_) => vitals.wrote(),
+        Poll::Pending => vitals.write_blocked(),
+    }
+    poll
+}
