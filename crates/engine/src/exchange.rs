@@ -1,0 +1,257 @@
+//! Requests an isolate is working on.
+//!
+//! An exchange lives from its arrival until it was answered in full *and* nothing in JS holds
+//! it any more (`waitUntil`, a WebSocket). Ids are never used again within an isolate, so a
+//! stale id in JS finds nothing rather than somebody else's request.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, oneshot};
+use verge_types::{Body, Fault, RequestContext};
+
+/// Names an exchange within its isolate; 0 is none.
+pub type ExchangeId = u32;
+
+/// Where the answer goes.
+pub enum Reply {
+    Http(oneshot::Sender<Result<Response<Body>, Fault>>),
+    /// A scheduled event or an RPC call; the bytes are the serialized reply.
+    Event(oneshot::Sender<Result<Vec<u8>, Fault>>),
+}
+
+impl Reply {
+    /// True when nobody waits for the answer any more.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Http(sender) => sender.is_closed(),
+            Self::Event(sender) => sender.is_closed(),
+        }
+    }
+
+    fn fail(self, fault: Fault) {
+        // The receiver being gone is the client having left: nothing to tell.
+        match self {
+            Self::Http(sender) => drop(sender.send(Err(fault))),
+            Self::Event(sender) => drop(sender.send(Err(fault))),
+        }
+    }
+}
+
+/// One request or event.
+pub struct Exchange {
+    pub parts: Parts,
+    /// Taken when the app first asks for it.
+    pub body: Option<Body>,
+    pub cx: RequestContext,
+    pub started: Instant,
+    /// CPU time charged so far.
+    pub cpu: Duration,
+    pub subrequests: u64,
+    /// The app asked for whatever stands behind it to answer if it throws.
+    pub pass_through: bool,
+    /// Woken when the client leaves before its answer is whole.
+    pub cancelled: Rc<Cancellation>,
+    reply: Option<Reply>,
+    /// The response body is still on its way.
+    streaming: bool,
+    /// `waitUntil` promises or a WebSocket.
+    holds: u32,
+}
+
+/// Tells JS, once, that the client has left (true) or has its whole answer (false).
+#[derive(Default)]
+pub struct Cancellation {
+    outcome: Cell<Option<bool>>,
+    notify: Notify,
+}
+
+impl Cancellation {
+    pub fn settle(&self, cancelled: bool) {
+        if self.outcome.get().is_none() {
+            self.outcome.set(Some(cancelled));
+            self.notify.notify_waiters();
+        }
+    }
+
+    pub async fn settled(&self) -> bool {
+        loop {
+            if let Some(outcome) = self.outcome.get() {
+                return outcome;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+impl Exchange {
+    pub fn new(parts: Parts, body: Body, cx: RequestContext, reply: Reply, now: Instant) -> Self {
+        Self {
+            parts,
+            body: (!body.is_empty()).then_some(body),
+            cx,
+            started: now,
+            cpu: Duration::ZERO,
+            subrequests: 0,
+            pass_through: false,
+            cancelled: Rc::default(),
+            reply: Some(reply),
+            streaming: false,
+            holds: 0,
+        }
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.reply.is_none()
+    }
+
+    /// The client left before the answer began.
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(Reply::is_closed)
+    }
+}
+
+/// All exchanges of an isolate.
+#[derive(Default)]
+pub struct Exchanges {
+    next: ExchangeId,
+    open: FxHashMap<ExchangeId, Exchange>,
+    /// Exchanges not yet answered; what the concurrency limit counts.
+    unanswered: Rc<Cell<usize>>,
+}
+
+impl Exchanges {
+    /// Takes in a request. Ids start at 1; after 2³² requests the isolate must be replaced.
+    pub fn open(&mut self, exchange: Exchange) -> Option<ExchangeId> {
+        self.next = self.next.checked_add(1)?;
+        self.open.insert(self.next, exchange);
+        self.unanswered.set(self.unanswered.get() + 1);
+        Some(self.next)
+    }
+
+    pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
+        self.open.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.open.get_mut(&id)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.get()
+    }
+
+    pub fn ids(&self) -> Vec<ExchangeId> {
+        self.open.keys().copied().collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ExchangeId, &Exchange)> {
+        self.open.iter().map(|(id, exchange)| (*id, exchange))
+    }
+
+    fn take_reply(&mut self, id: ExchangeId) -> Option<Reply> {
+        let reply = self.open.get_mut(&id)?.reply.take()?;
+        self.unanswered.set(self.unanswered.get() - 1);
+        Some(reply)
+    }
+
+    /// Sends the response; `streaming` keeps the exchange until [`Self::streamed`].
+    /// False if it was answered before or the client left.
+    pub fn respond(&mut self, id: ExchangeId, response: Response<Body>, streaming: bool) -> bool {
+        let sent = match self.take_reply(id) {
+            Some(Reply::Http(sender)) => sender.send(Ok(response)).is_ok(),
+            Some(Reply::Event(sender)) => {
+                drop(sender.send(Err(Fault::new(
+                    "not_an_event",
+                    verge_types::Blame::Platform,
+                    StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+                    "An event was answered with a response",
+                ))));
+                false
+            }
+            None => false,
+        };
+        if streaming && sent {
+            if let Some(exchange) = self.open.get_mut(&id) {
+                exchange.streaming = true;
+            }
+        } else {
+            self.settle(id, !sent);
+        }
+        sent
+    }
+
+    /// Ends an event with its serialized reply.
+    pub fn event_done(&mut self, id: ExchangeId, bytes: Vec<u8>) {
+        if let Some(Reply::Event(sender)) = self.take_reply(id) {
+            drop(sender.send(Ok(bytes)));
+        }
+        self.settle(id, false);
+    }
+
+    /// Ends the exchange in a fault. False if it was already answered.
+    pub fn fail(&mut self, id: ExchangeId, fault: Fault) -> bool {
+        let reply = self.take_reply(id);
+        let failed = reply.is_some();
+        if let Some(reply) = reply {
+            reply.fail(fault);
+        }
+        self.settle(id, true);
+        failed
+    }
+
+    /// The last byte of a streamed body left, or the client did.
+    pub fn streamed(&mut self, id: ExchangeId, cancelled: bool) {
+        if let Some(exchange) = self.open.get_mut(&id) {
+            exchange.streaming = false;
+        }
+        self.settle(id, cancelled);
+    }
+
+    /// Keeps the exchange although it was answered.
+    pub fn hold(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.open.get_mut(&id) {
+            exchange.holds += 1;
+        }
+    }
+
+    pub fn release(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.open.get_mut(&id) {
+            exchange.holds = exchange.holds.saturating_sub(1);
+            self.forget_if_done(id);
+        }
+    }
+
+    /// Ends what is left of the exchange, whatever still holds it.
+    pub fn forget(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.open.remove(&id) {
+            exchange.cancelled.settle(true);
+            if exchange.reply.is_some() {
+                self.unanswered.set(self.unanswered.get() - 1);
+            }
+        }
+    }
+
+    fn settle(&mut self, id: ExchangeId, cancelled: bool) {
+        if let Some(exchange) = self.open.get(&id) {
+            exchange.cancelled.settle(cancelled);
+        }
+        self.forget_if_done(id);
+    }
+
+    fn forget_if_done(&mut self, id: ExchangeId) {
+        let done =
+            self.open.get(&id).is_some_and(|e| e.reply.is_none() && !e.streaming && e.holds == 0);
+        if done {
+            self.open.remove(&id);
+        }
+    }
+}

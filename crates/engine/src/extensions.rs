@@ -1,0 +1,191 @@
+//! The one list of extensions. Its order is part of the snapshot's format: the snapshot and
+//! every isolate made from it must agree, which is why both come from here.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::url::Url;
+use deno_core::{Extension, JsRuntime};
+use deno_permissions::PermissionsContainer;
+use node_resolver::errors::PackageFolderResolveError;
+use node_resolver::{InNpmPackageChecker, NpmPackageFolderResolver, UrlOrPathRef};
+use sys_traits::impls::RealSys;
+
+use crate::Exchanges;
+use crate::ops::respond::SharedState;
+use crate::ops::{log, modules, request, respond, services, unavailable, websocket};
+
+deno_core::extension!(
+    verge_engine,
+    deps = [deno_webidl, deno_web, deno_fetch, deno_websocket, deno_crypto, deno_node],
+    ops = [
+        log::op_verge_log,
+        modules::op_verge_module_data,
+        modules::op_verge_wasm_module,
+        request::op_verge_remote_addr,
+        request::op_verge_request_body_bytes,
+        request::op_verge_request_body_stream,
+        request::op_verge_request_cancelled,
+        request::op_verge_request_cf,
+        request::op_verge_request_header,
+        request::op_verge_request_headers,
+        request::op_verge_request_method,
+        request::op_verge_request_url,
+        respond::op_verge_event_done,
+        respond::op_verge_fail,
+        respond::op_verge_hold,
+        respond::op_verge_pass_through,
+        respond::op_verge_release,
+        respond::op_verge_respond_bytes,
+        respond::op_verge_respond_empty,
+        respond::op_verge_respond_stream,
+        respond::op_verge_respond_text,
+        services::op_verge_service_fetch,
+        services::op_verge_service_rpc,
+        services::op_verge_subrequest,
+        websocket::op_verge_ws_accept,
+        websocket::op_verge_ws_close,
+        websocket::op_verge_ws_next,
+        websocket::op_verge_ws_send,
+        unavailable::op_bootstrap_color_depth,
+        unavailable::op_bootstrap_unstable_args,
+        unavailable::op_verge_unavailable,
+        unavailable::op_verge_env_absent,
+        unavailable::op_verge_env_empty,
+    ],
+    esm_entry_point = "ext:verge_engine/main.js",
+    esm = [
+        dir "../../js/runtime",
+        "app.js",
+        "console.js",
+        "context.js",
+        "deno_namespace.js",
+        "errors.js",
+        "execution_context.js",
+        "globals.js",
+        "incoming.js",
+        "main.js",
+        "outbound.js",
+        "respond.js",
+        "services.js",
+        "websocket_pair.js",
+    ],
+    lazy_loaded_esm = [
+        dir "../../js/runtime",
+        "cloudflare:workers" = "cloudflare_workers.js",
+        "verge:module-data" = "module_data.js",
+    ],
+    middleware = |op| unavailable::replace(op),
+    state = |state| {
+        state.put(Exchanges::default());
+    },
+);
+
+/// There are no npm packages at run time: the bundler has put them into the modules.
+#[derive(Debug)]
+struct NoPackages;
+
+impl InNpmPackageChecker for NoPackages {
+    fn in_npm_package(&self, _specifier: &Url) -> bool {
+        false
+    }
+}
+
+impl NpmPackageFolderResolver for NoPackages {
+    fn resolve_package_folder_from_package(
+        &self,
+        specifier: &str,
+        _referrer: &UrlOrPathRef,
+    ) -> Result<PathBuf, PackageFolderResolveError> {
+        Err(node_resolver::errors::PackageFolderResolveErrorKind::PackageNotFound(
+            node_resolver::errors::PackageNotFoundError {
+                package_name: specifier.to_owned(),
+                referrer: node_resolver::UrlOrPath::Path(PathBuf::from("/")),
+                referrer_extra: None,
+            },
+        )
+        .into())
+    }
+
+    fn resolve_types_package_folder(
+        &self,
+        _types_package_name: &str,
+        _maybe_package_version: Option<&deno_semver::Version>,
+        _maybe_referrer: Option<&UrlOrPathRef>,
+    ) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// What differs between isolates when their extensions are made.
+pub struct Engine {
+    pub permissions: PermissionsContainer,
+    pub resolver: deno_fetch::dns::Resolver,
+    pub roots: Option<Arc<dyn deno_tls::RootCertStoreProvider>>,
+    pub blobs: Arc<dyn deno_web::BlobStoreTrait>,
+}
+
+/// The extensions for the snapshot's build script: JavaScript is evaluated, no state is made.
+pub fn for_snapshot() -> Vec<Extension> {
+    vec![
+        deno_telemetry::deno_telemetry::lazy_init(),
+        deno_webidl::deno_webidl::lazy_init(),
+        deno_web::deno_web::lazy_init(),
+        deno_fetch::deno_fetch::lazy_init(),
+        deno_websocket::deno_websocket::lazy_init(),
+        deno_crypto::deno_crypto::lazy_init(),
+        deno_net::deno_net::lazy_init(),
+        deno_tls::deno_tls::lazy_init(),
+        deno_io::deno_io::lazy_init(),
+        deno_fs::deno_fs::lazy_init(),
+        deno_os::deno_os::lazy_init(),
+        deno_process::deno_process::lazy_init(),
+        deno_node_crypto::deno_node_crypto::lazy_init(),
+        deno_node::deno_node::lazy_init::<NoPackages, NoPackages, RealSys>(),
+        verge_engine::init(),
+    ]
+}
+
+/// The extensions for an isolate made from the snapshot.
+pub fn for_runtime(engine: &Engine) -> Vec<Extension> {
+    let fs: deno_fs::FileSystemRc = Rc::new(deno_fs::RealFs);
+    let fetch = deno_fetch::Options {
+        user_agent: concat!("verge/", env!("CARGO_PKG_VERSION")).to_owned(),
+        root_cert_store_provider: engine.roots.clone(),
+        resolver: engine.resolver.clone(),
+        ..Default::default()
+    };
+    vec![
+        deno_telemetry::deno_telemetry::init(),
+        deno_webidl::deno_webidl::init(),
+        deno_web::deno_web::init(
+            engine.blobs.clone(),
+            None,
+            false,
+            deno_web::InMemoryBroadcastChannel::default(),
+        ),
+        deno_fetch::deno_fetch::init(fetch),
+        deno_websocket::deno_websocket::init(),
+        deno_crypto::deno_crypto::init(None),
+        deno_net::deno_net::init(engine.roots.clone(), None),
+        deno_tls::deno_tls::init(),
+        deno_io::deno_io::init(None),
+        deno_fs::deno_fs::init(fs.clone()),
+        deno_os::deno_os::init(None),
+        deno_process::deno_process::init(None),
+        deno_node_crypto::deno_node_crypto::init(),
+        deno_node::deno_node::init::<NoPackages, NoPackages, RealSys>(None, fs),
+        verge_engine::init(),
+    ]
+}
+
+/// Puts what the ops need into a fresh isolate's state.
+pub fn prepare(runtime: &mut JsRuntime, permissions: PermissionsContainer) {
+    let op_state = runtime.op_state();
+    let shared = Rc::new(RefCell::new(SharedState(op_state.clone())));
+    let mut state = op_state.borrow_mut();
+    state.put(permissions);
+    state.put(shared);
+}

@@ -1,0 +1,48 @@
+//! What an isolate may ask of the node. All of an isolate's reach beyond its own heap goes
+//! through this, so that it can later stand in another process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use verge_telemetry::LogSink;
+use verge_types::{AppName, Body, BoxFuture, DeploymentId, Fault, Limits, RequestContext, Service};
+
+/// A call of a method of another app's entrypoint.
+pub struct RpcCall {
+    pub method: String,
+    /// The arguments as an array, in V8's structured-clone format.
+    pub args: Vec<u8>,
+}
+
+/// `{ ok, value }` or `{ ok, name, message }`, in V8's structured-clone format.
+pub type RpcReply = Vec<u8>;
+
+/// Why a call did not reach the other app's code, or ended it.
+pub type RpcFailure = Fault;
+
+/// Where a service binding leads.
+pub trait Callee: Send + Sync + 'static {
+    fn fetch(
+        &self,
+        request: Request<Body>,
+        cx: RequestContext,
+    ) -> BoxFuture<Result<Response<Body>, Fault>>;
+
+    fn call(&self, call: RpcCall, cx: RequestContext) -> BoxFuture<Result<RpcReply, RpcFailure>>;
+}
+
+/// The node, as one isolate sees it.
+pub struct Host {
+    pub app: AppName,
+    pub deployment: DeploymentId,
+    pub limits: Limits,
+    pub log: Arc<dyn LogSink>,
+    /// By binding name.
+    pub services: HashMap<String, Arc<dyn Callee>>,
+    /// Bytes of `.wasm` and binary modules, by path.
+    pub data: HashMap<String, Bytes>,
+    /// Answers a request whose handler threw after `ctx.passThroughOnException()`.
+    pub fallback: Option<Arc<dyn Service>>,
+}

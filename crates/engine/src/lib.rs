@@ -1,0 +1,25 @@
+//! The engine: Deno's host APIs and Verge's own ops as one list of extensions.
+//!
+//! Two crates need exactly the same list: `verge-snapshot`, whose build script evaluates the
+//! JavaScript side into the start-up snapshot, and `verge-runtime`, which makes isolates from
+//! it. What an op may reach is in [`Host`]; nothing here opens a socket or a file by itself.
+
+mod exchange;
+mod extensions;
+mod host;
+mod ops;
+mod transpile;
+
+pub use exchange::{Exchange, ExchangeId, Exchanges, Reply};
+pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
+pub use host::{Callee, Host, RpcCall, RpcFailure, RpcReply};
+pub use transpile::transpile;
+
+/// "V8 15.0.245.5" or "QuickJS": what `verge --version` names.
+pub fn engine_name() -> String {
+    if cfg!(feature = "quickjs") {
+        "QuickJS".to_owned()
+    } else {
+        format!("V8 {}", deno_core::v8::VERSION_STRING)
+    }
+}

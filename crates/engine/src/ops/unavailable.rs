@@ -1,0 +1,72 @@
+//! Ops of Deno that would touch the machine, replaced by ones that do not.
+//!
+//! Permissions already refuse files, processes and the environment. This is the second lock:
+//! what would end or change the *process* (exit, signals, terminal) must not depend on a
+//! permission's being checked.
+
+use deno_core::{OpDecl, op2};
+use deno_error::JsErrorBox;
+
+/// Throws, whatever it stands for.
+#[op2(fast)]
+pub fn op_verge_unavailable() -> Result<(), JsErrorBox> {
+    Err(JsErrorBox::new(
+        "NotSupported",
+        "not available: apps cannot touch the process, its signals, its terminal or its environment",
+    ))
+}
+
+/// An environment variable that is not set.
+#[op2]
+#[string]
+pub fn op_verge_env_absent(#[string] _key: &str) -> Option<String> {
+    None
+}
+
+/// An empty environment.
+#[op2]
+#[serde]
+pub fn op_verge_env_empty() -> std::collections::HashMap<String, String> {
+    std::collections::HashMap::new()
+}
+
+/// Asked for by Node's terminal code; there is no terminal.
+#[op2(fast)]
+pub fn op_bootstrap_color_depth() -> i32 {
+    1
+}
+
+#[op2]
+#[serde]
+pub fn op_bootstrap_unstable_args() -> Vec<String> {
+    Vec::new()
+}
+
+/// The extension middleware: what each op of every extension passes through.
+pub fn replace(op: OpDecl) -> OpDecl {
+    match op.name {
+        "op_exit"
+        | "op_set_env"
+        | "op_delete_env"
+        | "op_signal_bind"
+        | "op_signal_unbind"
+        | "op_signal_poll"
+        | "op_set_raw"
+        | "op_print"
+        | "op_net_listen_tcp"
+        | "op_net_listen_tls"
+        | "op_net_listen_udp"
+        | "op_net_listen_unix"
+        | "op_net_listen_unixpacket"
+        | "op_net_listen_vsock"
+        | "op_net_listen_tunnel"
+        | "op_node_listen_udp"
+        | "op_quic_endpoint_create"
+        | "op_quic_endpoint_listen" => op.with_implementation_from(&op_verge_unavailable()),
+        "op_get_env" | "op_get_env_no_permission_check" => {
+            op.with_implementation_from(&op_verge_env_absent())
+        }
+        "op_env" => op.with_implementation_from(&op_verge_env_empty()),
+        _ => op,
+    }
+}

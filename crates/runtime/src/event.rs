@@ -1,0 +1,67 @@
+//! What is sent to an isolate's thread.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Request;
+use tokio::sync::oneshot;
+use verge_engine::{Host, Reply};
+use verge_types::{Body, Deployment, Fault, Limits, RequestContext, ServiceTarget};
+
+use crate::app::App;
+use crate::code_cache::CodeCache;
+
+/// Which part of the app an event is for.
+pub(crate) enum Target {
+    /// The default export's `fetch`.
+    Fetch,
+    /// `fetch` of an entrypoint, through a service binding.
+    Entrypoint(Arc<ServiceTarget>),
+    /// A method of an entrypoint, with serialized arguments.
+    Call { entrypoint: Arc<ServiceTarget>, method: String, args: Vec<u8> },
+    /// A cron trigger; milliseconds since the epoch.
+    Scheduled { cron: String, time: f64 },
+}
+
+/// One piece of work for an app.
+pub(crate) struct Event {
+    pub request: Request<Body>,
+    pub cx: RequestContext,
+    pub target: Target,
+    pub reply: Reply,
+    pub arrived: Instant,
+    /// How many isolates died under it.
+    pub tries: u8,
+}
+
+/// What makes a booted isolate the isolate of one app.
+pub(crate) struct Claim {
+    pub app: std::sync::Weak<App>,
+    pub host: Arc<Host>,
+    pub deployment: Arc<Deployment>,
+    pub limits: Limits,
+    pub code_cache: Arc<CodeCache>,
+    pub metrics: Option<verge_telemetry::Metrics>,
+    /// When the isolate was asked for.
+    pub asked: Instant,
+    /// Told when the app's top-level code has run, or why it did not.
+    pub ready: oneshot::Sender<Result<(), Fault>>,
+}
+
+pub(crate) enum Command {
+    Claim(Box<Claim>),
+    Event(Box<Event>),
+    /// Finish what is running, take nothing new, then end.
+    Retire,
+}
+
+impl Event {
+    /// Ends the event without its having run.
+    pub fn fail(self, fault: Fault) {
+        // Nobody waiting is nobody to tell.
+        match self.reply {
+            Reply::Http(sender) => drop(sender.send(Err(fault))),
+            Reply::Event(sender) => drop(sender.send(Err(fault))),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! One isolate on its own thread: boot, claim, then slices until it is dropped.
+
+mod boot;
+mod claim;
+mod dispatch;
+mod run;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::mpsc;
+
+pub(crate) use boot::Boot;
+
+use crate::event::Command;
+
+/// Stack of an isolate's thread. V8 takes about 1 MiB of it; the rest is for native calls.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// The way to an isolate.
+#[derive(Clone)]
+pub(crate) struct IsolateRef {
+    pub id: u64,
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Requests given to it that have no response head yet.
+    pub load: Arc<AtomicUsize>,
+}
+
+/// Starts a thread that boots an isolate and waits to be claimed.
+pub(crate) fn spawn(boot: Arc<Boot>) -> io::Result<IsolateRef> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::thread::Builder::new()
+        .name(format!("isolate-{id}"))
+        .stack_size(STACK)
+        .spawn(move || run::thread_main(id, &boot, receiver))?;
+    Ok(IsolateRef { id, commands, load: Arc::default() })
+}

@@ -1,0 +1,296 @@
+//! The life of an isolate's thread.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use deno_core::PollEventLoopOptions;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Interval, MissedTickBehavior};
+use verge_telemetry::{Level, LogRecord};
+use verge_types::{Blame, Fault, Limit};
+
+use super::boot::{Boot, Booted};
+use super::claim::describe;
+use crate::event::{Claim, Command, Event};
+use crate::limits::cpu::{STARTUP, Verdict};
+
+/// Events taken up in one slice, so that a burst does not delay timers and streams for long.
+const MAX_BATCH: usize = 64;
+/// How often an isolate looks after itself: idle, retired, abandoned requests.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// How long a condemned or retired isolate may finish what it has begun.
+const DRAIN: Duration = Duration::from_secs(30);
+
+pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Command>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(isolate = id, %error, "no event loop for an isolate");
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        match boot.boot() {
+            Ok(booted) => live(id, booted, commands).await,
+            Err(error) => refuse_all(commands, &error).await,
+        }
+    });
+}
+
+/// The isolate could not be made: whoever claims it is told.
+async fn refuse_all(mut commands: UnboundedReceiver<Command>, error: &str) {
+    let fault = Fault::new("isolate_failed", Blame::Platform, 503, "No isolate could be started")
+        .with_retry_after(1)
+        .with_detail(error);
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Claim(claim) => {
+                if let Some(app) = claim.app.upgrade() {
+                    app.start_failed(fault.clone());
+                }
+                drop(claim.ready.send(Err(fault.clone())));
+            }
+            Command::Event(event) => event.fail(fault.clone()),
+            Command::Retire => break,
+        }
+    }
+}
+
+async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Command>) {
+    // The first command is the claim; until then the isolate waits in the pool.
+    let claim = match commands.recv().await {
+        Some(Command::Claim(claim)) => *claim,
+        Some(Command::Event(_) | Command::Retire) | None => return,
+    };
+    let claimed = booted.claim(&claim).await;
+    let Claim { app, host, limits, ready, .. } = claim;
+    if let Err(fault) = claimed {
+        host.log.write(LogRecord {
+            time: std::time::SystemTime::now(),
+            level: Level::Error,
+            app: host.app.clone(),
+            deployment: host.deployment.clone(),
+            request: None,
+            message: fault.detail.clone().unwrap_or_else(|| fault.message.clone()),
+        });
+        let app = app.upgrade();
+        if let Some(app) = &app {
+            app.isolate_gone(id);
+            app.start_failed(fault.clone());
+        }
+        drop(ready.send(Err(fault.clone())));
+        commands.close();
+        while let Some(command) = commands.recv().await {
+            if let Command::Event(event) = command {
+                event.fail(fault.clone());
+            }
+        }
+        return;
+    }
+    drop(ready.send(Ok(())));
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut isolate = Live {
+        id,
+        booted,
+        app,
+        host,
+        cpu_limit: limits.cpu_time,
+        heap_limit: limits.heap,
+        wall: Duration::from_millis(limits.wall_time),
+        draining: None,
+        last_active: Instant::now(),
+        housekeeping,
+    };
+    std::future::poll_fn(|cx| isolate.tick(cx, &mut commands)).await;
+    isolate.end(commands).await;
+}
+
+struct Live {
+    id: u64,
+    booted: Booted,
+    app: std::sync::Weak<crate::App>,
+    host: Arc<verge_engine::Host>,
+    cpu_limit: u64,
+    heap_limit: u64,
+    wall: Duration,
+    /// Since when it takes no new requests.
+    draining: Option<Instant>,
+    last_active: Instant,
+    housekeeping: Interval,
+}
+
+impl Live {
+    /// One slice, or several while events keep coming. Ready when the isolate is to end.
+    fn tick(
+        &mut self,
+        cx: &mut Context<'_>,
+        commands: &mut UnboundedReceiver<Command>,
+    ) -> Poll<()> {
+        loop {
+            let mut taken = 0;
+            self.booted.ledger.begin();
+            while taken < MAX_BATCH {
+                match commands.poll_recv(cx) {
+                    Poll::Ready(Some(Command::Event(event))) => {
+                        taken += 1;
+                        self.take_up(*event);
+                    }
+                    Poll::Ready(Some(Command::Retire) | None) => {
+                        self.draining.get_or_insert_with(Instant::now);
+                        break;
+                    }
+                    Poll::Ready(Some(Command::Claim(_))) => {}
+                    Poll::Pending => break,
+                }
+                if self.booted.slice.verdict().is_some() {
+                    break;
+                }
+            }
+            let polled = self.booted.runtime.poll_event_loop(cx, PollEventLoopOptions::default());
+            let open = self.booted.with_exchanges(|exchanges| exchanges.ids());
+            self.booted.ledger.end(&open);
+            if taken > 0 {
+                self.last_active = Instant::now();
+            }
+            if let Some(verdict) = self.booted.slice.verdict() {
+                if self.execute(verdict) {
+                    return Poll::Ready(());
+                }
+                continue;
+            }
+            if let Poll::Ready(Err(error)) = polled {
+                self.log(Level::Error, describe(&error));
+                continue;
+            }
+            if self.draining.is_some() && self.is_idle() {
+                return Poll::Ready(());
+            }
+            if taken == MAX_BATCH {
+                continue;
+            }
+            match Pin::new(&mut self.housekeeping).poll_tick(cx) {
+                Poll::Ready(_) if self.keep_house(commands) => return Poll::Ready(()),
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn take_up(&mut self, event: Event) {
+        if event.reply.is_closed() {
+            return;
+        }
+        if self.booted.dispatch(event).is_none() {
+            self.draining.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.booted.with_exchanges(|exchanges| exchanges.is_empty())
+    }
+
+    /// Carries out a verdict. True if the isolate must end now.
+    fn execute(&mut self, verdict: Verdict) -> bool {
+        self.booted.runtime.v8_isolate().cancel_terminate_execution();
+        if let Some(app) = self.app.upgrade() {
+            app.isolate_gone(self.id);
+        }
+        match verdict {
+            Verdict::Heap => {
+                let fault = Fault::limit(Limit::Heap, self.heap_limit);
+                self.hit(Limit::Heap);
+                self.log(Level::Error, fault.message.clone());
+                self.booted.with_exchanges(|exchanges| {
+                    for id in exchanges.ids() {
+                        exchanges.fail(id, fault.clone());
+                    }
+                });
+                true
+            }
+            Verdict::Cpu => {
+                let offender = self.booted.ledger.take_offender().unwrap_or(STARTUP);
+                let fault = Fault::limit(Limit::CpuTime, self.cpu_limit);
+                self.hit(Limit::CpuTime);
+                self.log(Level::Error, fault.message.clone());
+                self.booted.with_exchanges(|exchanges| {
+                    exchanges.fail(offender, fault);
+                    exchanges.forget(offender);
+                });
+                self.booted.slice.pardon();
+                // The others may finish here; nothing new comes.
+                self.draining.get_or_insert_with(Instant::now);
+                false
+            }
+        }
+    }
+
+    fn hit(&self, limit: Limit) {
+        if let Some(app) = self.app.upgrade() {
+            app.limit_hit(limit);
+        }
+    }
+
+    /// True if the isolate is to end: drained, overdue, or idle for long enough.
+    fn keep_house(&mut self, commands: &UnboundedReceiver<Command>) -> bool {
+        let now = Instant::now();
+        self.booted.sweep(now, self.wall);
+        let open = self.booted.with_exchanges(|exchanges| exchanges.ids());
+        self.booted.ledger.close(|id| open.contains(&id));
+        if let Some(since) = self.draining {
+            return open.is_empty() || now.saturating_duration_since(since) > DRAIN;
+        }
+        if !open.is_empty() {
+            self.last_active = now;
+            return false;
+        }
+        match self.app.upgrade() {
+            None => true,
+            Some(app) => {
+                now.saturating_duration_since(self.last_active) > app.idle_after()
+                    && app.drop_idle(self.id, || commands.is_empty())
+            }
+        }
+    }
+
+    fn log(&self, level: Level, message: String) {
+        self.host.log.write(LogRecord {
+            time: std::time::SystemTime::now(),
+            level,
+            app: self.host.app.clone(),
+            deployment: self.host.deployment.clone(),
+            request: None,
+            message,
+        });
+    }
+
+    /// Gives back to the app what was never begun here.
+    async fn end(mut self, mut commands: UnboundedReceiver<Command>) {
+        let app = self.app.upgrade();
+        if let Some(app) = &app {
+            app.isolate_gone(self.id);
+        }
+        commands.close();
+        while let Some(command) = commands.recv().await {
+            if let Command::Event(event) = command {
+                match &app {
+                    Some(app) => app.requeue(*event),
+                    None => event.fail(gone()),
+                }
+            }
+        }
+        self.booted.with_exchanges(|exchanges| {
+            for id in exchanges.ids() {
+                exchanges.fail(id, gone());
+                exchanges.forget(id);
+            }
+        });
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new("isolate_gone", Blame::Platform, 503, "The app is being replaced; try again")
+        .with_retry_after(1)
+}

@@ -1,0 +1,336 @@
+//! CPU time of a request.
+//!
+//! An isolate's thread runs *slices*: from taking up events until V8 has nothing more to do.
+//! A slice that goes on is interrupted every few milliseconds by the watchdog; the interrupt,
+//! on the isolate's own thread, asks V8 which request is running (see `context.js`), charges
+//! it the CPU time since the last look, and ends it when its limit is used up. Slices too
+//! short to be interrupted are charged at their end, in equal parts, to the requests that are
+//! open then: an approximation, made up of pieces shorter than one tick.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use deno_core::v8;
+use parking_lot::{Condvar, Mutex};
+use rustc_hash::FxHashMap;
+use verge_engine::ExchangeId;
+
+/// How often a running slice is looked at.
+const TICK: Duration = Duration::from_millis(5);
+/// Charged to the app's top-level code rather than to a request.
+pub(crate) const STARTUP: ExchangeId = 0;
+
+/// Why an isolate was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Cpu,
+    Heap,
+}
+
+/// What the watchdog and the isolate's thread share of it.
+pub(crate) struct Slice {
+    handle: v8::IsolateHandle,
+    /// Nanoseconds since `EPOCH` at which the running slice began; 0 when none runs.
+    running_since: AtomicU64,
+    verdict: AtomicU8,
+    interrupt_asked: AtomicBool,
+}
+
+fn now() -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    let nanos = EPOCH.get_or_init(Instant::now).elapsed().as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX).max(1)
+}
+
+/// CPU time used by the calling thread so far.
+pub(crate) fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of this frame; the clock exists on every Linux.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0;
+    if failed {
+        return Duration::ZERO;
+    }
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+impl Slice {
+    /// Registers an isolate with the watchdog. Call on the isolate's thread.
+    pub fn register(handle: v8::IsolateHandle) -> Arc<Self> {
+        let slice = Arc::new(Self {
+            handle,
+            running_since: AtomicU64::new(0),
+            verdict: AtomicU8::new(0),
+            interrupt_asked: AtomicBool::new(false),
+        });
+        watchdog().add(&slice);
+        slice
+    }
+
+    pub fn begin(&self) {
+        self.running_since.store(now(), Ordering::Release);
+        watchdog().wake();
+    }
+
+    pub fn end(&self) {
+        self.running_since.store(0, Ordering::Release);
+    }
+
+    /// The first verdict stands.
+    pub fn condemn(&self, verdict: Verdict) {
+        let code = match verdict {
+            Verdict::Cpu => 1,
+            Verdict::Heap => 2,
+        };
+        let _ = self.verdict.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Takes the verdict back, once it has been carried out and the isolate may go on.
+    pub fn pardon(&self) {
+        self.verdict.store(0, Ordering::Release);
+    }
+
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.verdict.load(Ordering::Acquire) {
+            1 => Some(Verdict::Cpu),
+            2 => Some(Verdict::Heap),
+            _ => None,
+        }
+    }
+}
+
+/// The CPU account of an isolate; lives on its thread.
+pub(crate) struct Ledger {
+    slice: Arc<Slice>,
+    /// To read the running request's id in.
+    context: v8::Global<v8::Context>,
+    inner: RefCell<Account>,
+}
+
+struct Account {
+    last: Duration,
+    limit: Duration,
+    startup_limit: Duration,
+    charged: FxHashMap<ExchangeId, Duration>,
+    /// Who used up its limit.
+    offender: Option<ExchangeId>,
+}
+
+thread_local! {
+    /// The ledger of this thread's isolate, for the interrupt.
+    static LEDGER: RefCell<Option<std::rc::Rc<Ledger>>> = const { RefCell::new(None) };
+}
+
+impl Ledger {
+    /// Makes the calling thread's ledger.
+    pub fn install(slice: Arc<Slice>, context: v8::Global<v8::Context>) -> std::rc::Rc<Self> {
+        let ledger = std::rc::Rc::new(Self {
+            slice,
+            context,
+            inner: RefCell::new(Account {
+                last: thread_cpu(),
+                limit: Duration::MAX,
+                startup_limit: Duration::MAX,
+                charged: FxHashMap::default(),
+                offender: None,
+            }),
+        });
+        LEDGER.with(|slot| *slot.borrow_mut() = Some(ledger.clone()));
+        ledger
+    }
+
+    pub fn set_limits(&self, request: Duration, startup: Duration) {
+        let mut account = self.inner.borrow_mut();
+        account.limit = request;
+        account.startup_limit = startup;
+    }
+
+    pub fn begin(&self) {
+        self.inner.borrow_mut().last = thread_cpu();
+        self.slice.begin();
+    }
+
+    /// Ends a slice: what no interrupt has charged goes to `open` in equal parts.
+    pub fn end(&self, open: &[ExchangeId]) {
+        self.slice.end();
+        let mut account = self.inner.borrow_mut();
+        let spent = account.take_spent();
+        let Ok(parts) = u32::try_from(open.len()) else { return };
+        if parts == 0 {
+            return;
+        }
+        for id in open {
+            if account.charge(*id, spent / parts) {
+                self.slice.condemn(Verdict::Cpu);
+            }
+        }
+    }
+
+    /// Who used up its CPU time, told once.
+    pub fn take_offender(&self) -> Option<ExchangeId> {
+        self.inner.borrow_mut().offender.take()
+    }
+
+    /// Drops the account of a request that is over.
+    pub fn close(&self, still_open: impl Fn(ExchangeId) -> bool) {
+        self.inner.borrow_mut().charged.retain(|id, _| still_open(*id));
+    }
+
+    /// Looks at the running request. True if the isolate must be terminated.
+    fn look(&self, running: ExchangeId) -> bool {
+        let mut account = self.inner.borrow_mut();
+        let spent = account.take_spent();
+        if account.charge(running, spent) {
+            self.slice.condemn(Verdict::Cpu);
+            return true;
+        }
+        false
+    }
+}
+
+impl Account {
+    fn take_spent(&mut self) -> Duration {
+        let cpu = thread_cpu();
+        let spent = cpu.saturating_sub(self.last);
+        self.last = cpu;
+        spent
+    }
+
+    /// True when `id` has used up its limit.
+    fn charge(&mut self, id: ExchangeId, spent: Duration) -> bool {
+        let limit = if id == STARTUP { self.startup_limit } else { self.limit };
+        let total = self.charged.entry(id).or_default();
+        *total += spent;
+        if *total > limit && self.offender.is_none() {
+            self.offender = Some(id);
+            return true;
+        }
+        false
+    }
+}
+
+unsafe extern "C" fn on_interrupt(isolate: v8::UnsafeRawIsolatePtr, data: *mut c_void) {
+    // SAFETY: `data` is the `Arc<Slice>` that the watchdog gave up for this one call.
+    let slice = unsafe { Arc::from_raw(data.cast_const().cast::<Slice>()) };
+    slice.interrupt_asked.store(false, Ordering::Release);
+    let ledger = LEDGER.with(|slot| slot.borrow().clone());
+    let Some(ledger) = ledger else { return };
+    // SAFETY: V8 calls this on the isolate's own thread, with the isolate entered.
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    let running = running_request(&mut isolate, &ledger.context).unwrap_or(STARTUP);
+    if ledger.look(running) {
+        slice.handle.terminate_execution();
+    }
+}
+
+/// Reads `verge.id` from the value that V8 carries across awaits.
+fn running_request(
+    isolate: &mut v8::Isolate,
+    context: &v8::Global<v8::Context>,
+) -> Option<ExchangeId> {
+    v8::scope!(let scope, isolate);
+    let context = v8::Local::new(scope, context);
+    let scope = &mut v8::ContextScope::new(scope, context);
+    let frame = scope.get_continuation_preserved_embedder_data();
+    let frame = v8::Local::<v8::Object>::try_from(frame).ok()?;
+    let key = v8::String::new(scope, "verge")?;
+    let state = v8::Local::<v8::Object>::try_from(frame.get(scope, key.into())?).ok()?;
+    let key = v8::String::new(scope, "id")?;
+    state.get(scope, key.into())?.uint32_value(scope)
+}
+
+/// One thread that asks long-running slices who is running.
+struct Watchdog {
+    slices: Mutex<Vec<Weak<Slice>>>,
+    wake: Condvar,
+    /// True while the thread sleeps because nothing ran.
+    parked: AtomicBool,
+}
+
+fn watchdog() -> &'static Watchdog {
+    static WATCHDOG: OnceLock<&'static Watchdog> = OnceLock::new();
+    WATCHDOG.get_or_init(|| {
+        let watchdog: &'static Watchdog = Box::leak(Box::new(Watchdog {
+            slices: Mutex::new(Vec::new()),
+            wake: Condvar::new(),
+            parked: AtomicBool::new(false),
+        }));
+        let spawned = std::thread::Builder::new()
+            .name("verge-watchdog".to_owned())
+            .spawn(move || watchdog.run());
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no watchdog thread: CPU limits are not enforced");
+        }
+        watchdog
+    })
+}
+
+impl Watchdog {
+    fn add(&self, slice: &Arc<Slice>) {
+        self.slices.lock().push(Arc::downgrade(slice));
+    }
+
+    fn wake(&self) {
+        if self.parked.load(Ordering::Acquire) {
+            let _guard = self.slices.lock();
+            self.parked.store(false, Ordering::Release);
+            self.wake.notify_one();
+        }
+    }
+
+    fn run(&self) -> ! {
+        // Ticks without any slice before the thread sleeps until it is woken.
+        const QUIET_TICKS: u32 = 40;
+        let mut quiet = 0;
+        loop {
+            std::thread::sleep(TICK);
+            let mut slices = self.slices.lock();
+            let mut running = false;
+            slices.retain(|weak| {
+                let Some(slice) = weak.upgrade() else { return false };
+                let since = slice.running_since.load(Ordering::Acquire);
+                if since != 0 {
+                    running = true;
+                    if Duration::from_nanos(now().saturating_sub(since)) >= TICK {
+                        interrupt(&slice);
+                    }
+                }
+                true
+            });
+            quiet = if running { 0 } else { quiet + 1 };
+            if quiet > QUIET_TICKS {
+                self.parked.store(true, Ordering::Release);
+                // A slice that began in between is found by the bound on the wait.
+                self.wake.wait_for(&mut slices, Duration::from_secs(1));
+                self.parked.store(false, Ordering::Release);
+                quiet = 0;
+            }
+        }
+    }
+}
+
+fn interrupt(slice: &Arc<Slice>) {
+    if slice.interrupt_asked.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let data = Arc::into_raw(slice.clone());
+    if !slice.handle.request_interrupt(on_interrupt, data.cast_mut().cast()) {
+        // SAFETY: V8 did not take the pointer, so it is still ours.
+        drop(unsafe { Arc::from_raw(data) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_cpu_time_counts_work_and_not_sleep() {
+        let before = thread_cpu();
+        std::thread::sleep(Duration::from_millis(30));
+        let slept = thread_cpu() - before;
+        assert!(slept < Duration::from_millis(20), "{slept:?}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Memory of an isolate: its heap, and the array buffers outside it.
+//!
+//! V8 ends the *process* when it cannot grow a heap. So it is never told no: near the limit
+//! the isolate is terminated and the limit raised by enough for any one native call to
+//! finish, after which no line of its code runs again.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use deno_core::{JsRuntime, v8};
+
+use super::cpu::{Slice, Verdict};
+
+/// What one native call (a huge string, a parse of 100 MB) may still take while the isolate
+/// is being ended. Address space, not memory: it is only used if the call uses it.
+const HEAP_SLACK: usize = 4 * 1024 * 1024 * 1024;
+
+/// Ends the isolate when its heap nears the limit.
+pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>) {
+    let slice = slice.clone();
+    let handle = runtime.v8_isolate().thread_safe_handle();
+    runtime.add_near_heap_limit_callback(move |current, _initial| {
+        slice.condemn(Verdict::Heap);
+        handle.terminate_execution();
+        current.saturating_add(HEAP_SLACK)
+    });
+}
+
+/// Counts array buffers, refuses those beyond the limit: JS sees a RangeError.
+pub(crate) struct BufferBudget {
+    used: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+impl BufferBudget {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) })
+    }
+
+    /// Sets the limit of the app that claimed the isolate.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn take(&self, len: usize) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(len).filter(|sum| *sum <= limit)
+            })
+            .is_ok()
+    }
+
+    fn give_back(&self, len: usize) {
+        self.used.fetch_sub(len, Ordering::Relaxed);
+    }
+}
+
+/// The allocator V8 asks for the bytes of array buffers.
+pub(crate) fn allocator(budget: &Arc<BufferBudget>) -> v8::UniqueRef<v8::Allocator> {
+    static VTABLE: v8::RustAllocatorVtable<BufferBudget> =
+        v8::RustAllocatorVtable { allocate, allocate_uninitialized, free, drop };
+    // SAFETY: the handle is an `Arc` made into a raw pointer, which `drop` below takes back;
+    // the functions of the table agree with one another on malloc and free.
+    unsafe { v8::new_rust_allocator(Arc::into_raw(budget.clone()), &VTABLE) }
+}
+
+// An empty allocation must still be a pointer that is not null.
+fn at_least_one(len: usize) -> usize {
+    len.max(1)
+}
+
+unsafe extern "C" fn allocate(budget: &BufferBudget, len: usize) -> *mut c_void {
+    if !budget.take(len) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: calloc takes any size and says null when it has none.
+    let pointer = unsafe { libc::calloc(at_least_one(len), 1) };
+    if pointer.is_null() {
+        budget.give_back(len);
+    }
+    pointer
+}
+
+unsafe extern "C" fn allocate_uninitialized(budget: &BufferBudget, len: usize) -> *mut c_void {
+    if !budget.take(len) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: malloc takes any size and says null when it has none.
+    let pointer = unsafe { libc::malloc(at_least_one(len)) };
+    if pointer.is_null() {
+        budget.give_back(len);
+    }
+    pointer
+}
+
+unsafe extern "C" fn free(budget: &BufferBudget, data: *mut c_void, len: usize) {
+    budget.give_back(len);
+    // SAFETY: V8 gives back what one of the two functions above returned, once.
+    unsafe { libc::free(data) }
+}
+
+unsafe extern "C" fn drop(budget: *const BufferBudget) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `allocator`, and V8 drops it once.
+    std::mem::drop(unsafe { Arc::from_raw(budget) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_never_goes_over_its_limit() {
+        let budget = BufferBudget::new(100);
+        assert!(budget.take(60));
+        assert!(!budget.take(41));
+        assert!(!budget.take(usize::MAX));
+        budget.give_back(60);
+        assert!(budget.take(100));
+    }
+}

@@ -1,0 +1,4 @@
+//! Holding an isolate to its limits: memory, CPU time.
+
+pub(crate) mod cpu;
+pub(crate) mod memory;

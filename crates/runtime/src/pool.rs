@@ -1,0 +1,57 @@
+//! Isolates that are booted before anybody needs them.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::isolate::{self, Boot, IsolateRef};
+
+/// A few booted, unclaimed isolates of one heap size.
+pub(crate) struct Pool {
+    boot: Arc<Boot>,
+    want: usize,
+    ready: Mutex<Vec<IsolateRef>>,
+}
+
+impl Pool {
+    pub fn new(boot: Arc<Boot>, want: usize) -> io::Result<Self> {
+        let pool = Self { boot, want, ready: Mutex::default() };
+        pool.refill()?;
+        Ok(pool)
+    }
+
+    pub fn heap(&self) -> u64 {
+        self.boot.heap
+    }
+
+    /// A booted isolate if there is one, else one that is booting.
+    pub fn take(&self) -> io::Result<IsolateRef> {
+        let ready = self.ready.lock().pop();
+        match ready {
+            Some(isolate) => Ok(isolate),
+            None => isolate::spawn(self.boot.clone()),
+        }
+    }
+
+    /// Starts as many as are missing; they boot on their own threads.
+    pub fn refill(&self) -> io::Result<()> {
+        let missing = self.want.saturating_sub(self.ready.lock().len());
+        for _ in 0..missing {
+            let isolate = isolate::spawn(self.boot.clone())?;
+            self.ready.lock().push(isolate);
+        }
+        Ok(())
+    }
+
+    /// One isolate outside the pool, for an app whose heap limit is not the pool's.
+    pub fn take_with_heap(&self, heap: u64) -> io::Result<IsolateRef> {
+        let boot = &self.boot;
+        isolate::spawn(Arc::new(Boot {
+            permissions: boot.permissions.clone(),
+            resolver: boot.resolver.clone(),
+            roots: boot.roots.clone(),
+            heap,
+        }))
+    }
+}

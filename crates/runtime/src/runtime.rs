@@ -1,0 +1,108 @@
+//! The node's isolates, and the apps by name, so that one may call another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Once, Weak};
+use std::time::Duration;
+
+use deno_core::JsRuntime;
+use parking_lot::RwLock;
+use verge_telemetry::LogSink;
+use verge_types::{AppName, Limits};
+
+use crate::app::{App, AppOptions};
+use crate::egress::{Egress, EgressError};
+use crate::isolate::Boot;
+use crate::pool::Pool;
+
+/// Isolates kept booted and unclaimed.
+const DEFAULT_WARM: usize = 2;
+/// Idle time after which an app's isolate is dropped.
+const DEFAULT_IDLE: Duration = Duration::from_secs(300);
+/// Largest WebAssembly memory, in pages of 64 KiB.
+const MAX_WASM_PAGES: u32 = 2048;
+
+/// How a node runs its apps.
+pub struct RuntimeConfig {
+    pub warm: usize,
+    pub idle_after: Duration,
+    pub egress: Egress,
+    pub log: Arc<dyn LogSink>,
+    pub metrics: Option<verge_telemetry::Metrics>,
+    /// Resolves names for outbound requests; `None` is the system's resolver.
+    pub resolver: Option<deno_fetch::dns::Resolver>,
+    /// Isolates that one app may have at a time. More than one spreads its load, and its
+    /// global variables.
+    pub max_isolates: usize,
+}
+
+impl RuntimeConfig {
+    pub fn new(log: Arc<dyn LogSink>) -> Self {
+        Self {
+            warm: DEFAULT_WARM,
+            idle_after: DEFAULT_IDLE,
+            egress: Egress::default(),
+            log,
+            metrics: None,
+            resolver: None,
+            max_isolates: 1,
+        }
+    }
+}
+
+/// Why the runtime could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    #[error("no thread for an isolate: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// All isolates of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub config: RuntimeConfig,
+    pub pool: Pool,
+    pub apps: RwLock<HashMap<AppName, Weak<App>>>,
+}
+
+impl Runtime {
+    /// Sets V8 up (once a process) and boots the pool.
+    pub fn start(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        init_engine();
+        let boot = Boot {
+            permissions: config.egress.permissions()?,
+            resolver: config.resolver.clone().unwrap_or_default(),
+            roots: None,
+            heap: Limits::default().heap,
+        };
+        let pool = Pool::new(Arc::new(boot), config.warm)?;
+        Ok(Self(Arc::new(Inner { config, pool, apps: RwLock::default() })))
+    }
+
+    /// Makes `options` the app of its name. An app that had the name keeps its running
+    /// requests; whoever holds it should [`App::retire`] it.
+    pub fn load(&self, options: AppOptions) -> Arc<App> {
+        let app = App::new(self.0.clone(), options);
+        self.0.apps.write().insert(app.name().clone(), Arc::downgrade(&app));
+        app
+    }
+}
+
+impl Inner {
+    pub fn app(&self, name: &str) -> Option<Arc<App>> {
+        let name: AppName = name.parse().ok()?;
+        self.apps.read().get(&name)?.upgrade()
+    }
+}
+
+fn init_engine() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(not(feature = "quickjs"))]
+        deno_core::v8::V8::set_flags_from_string(&format!("--wasm-max-mem-pages={MAX_WASM_PAGES}"));
+        JsRuntime::init_platform(None);
+    });
+}

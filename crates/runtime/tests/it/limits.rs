@@ -1,0 +1,121 @@
+//! Each limit, tripped by a real app; the process and the other apps live on.
+
+use crate::harness::{AppSpec, World, get, get_text};
+
+#[tokio::test]
+async fn an_endless_loop_ends_that_request_and_nothing_else() {
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new(
+            r#"let n = 0; export default { async fetch(request) {
+                const { pathname } = new URL(request.url);
+                if (pathname === "/loop") { for (;;) {} }
+                if (pathname === "/late") { await scheduler.wait(5); for (;;) {} }
+                if (pathname === "/microtasks") { for (;;) await null; }
+                if (pathname === "/regexp") { return new Response(String(/^(a+)+$/.test("a".repeat(40) + "b"))); }
+                if (pathname === "/slow") { await scheduler.wait(400); return new Response("slow but fine"); }
+                return new Response("fine");
+            } }"#,
+        )
+        .limit("cpu_time", "100ms"),
+    );
+    for path in ["/loop", "/late", "/microtasks", "/regexp"] {
+        let (slow, fault) = tokio::join!(get_text(&app, "/slow"), async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            get(&app, path).await.unwrap_err()
+        });
+        assert_eq!(fault.code, "cpu_limit", "{path}: {fault}");
+        assert_eq!(slow, "slow but fine", "{path}");
+        assert_eq!(get_text(&app, "/").await, "fine", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_heap_bomb_never_takes_the_process_down() {
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new(
+            r#"export default { async fetch(request) {
+                const { pathname } = new URL(request.url);
+                const hog = [];
+                if (pathname === "/grow") { for (;;) hog.push(new Array(1000).fill({})); }
+                if (pathname === "/string") { let s = "x".repeat(1 << 28); for (;;) hog.push((s + hog.length).split("")); }
+                if (pathname === "/flat") { for (;;) hog.push("ab".repeat((1 << 28) - 20).replaceAll("b", "c")); }
+                if (pathname === "/json") { const s = "[" + "[],".repeat(40_000_000) + "0]"; for (;;) hog.push(JSON.parse(s)); }
+                if (pathname === "/fill") { for (;;) hog.push(new Array(1 << 25).fill(1.5)); }
+                return new Response("fine");
+            } }"#,
+        )
+        .limit("heap", "64MiB")
+        .limit("cpu_time", "60s"),
+    );
+    for path in ["/grow", "/string", "/flat", "/json", "/fill"] {
+        let fault = get(&app, path).await.unwrap_err();
+        assert!(
+            ["heap_limit", "guest_exception"].contains(&fault.code),
+            "{path}: {fault}"
+        );
+        assert_eq!(get_text(&app, "/").await, "fine", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn typed_arrays_and_recursion_throw_where_they_are() {
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new(
+            r#"export default { async fetch(request) {
+                const { pathname } = new URL(request.url);
+                try {
+                    if (pathname === "/arrays") { const hog = []; for (;;) hog.push(new Uint8Array(1 << 20)); }
+                    if (pathname === "/huge") return new Response(String(new Uint8Array(2 ** 33).length));
+                    if (pathname === "/wasm") { const m = new WebAssembly.Memory({ initial: 65536 }); return new Response(String(m.buffer.byteLength)); }
+                    if (pathname === "/deep") { const f = () => f() + 1; return new Response(String(f())); }
+                    if (pathname === "/deepjson") { JSON.parse("[".repeat(10_000_000)); }
+                    if (pathname === "/deepclone") { let o = {}; for (let i = 0; i < 200_000; i++) o = { o }; structuredClone(o); }
+                } catch (e) { return new Response(e.constructor.name); }
+                return new Response("fine");
+            } }"#,
+        )
+        .limit("external_memory", "16MiB")
+        .limit("cpu_time", "20s"),
+    );
+    for path in ["/arrays", "/huge", "/wasm", "/deep", "/deepclone"] {
+        assert_eq!(get_text(&app, path).await, "RangeError", "{path}");
+    }
+    assert_eq!(get_text(&app, "/deepjson").await, "SyntaxError");
+    assert_eq!(get_text(&app, "/").await, "fine");
+}
+
+#[tokio::test]
+async fn top_level_code_has_its_own_limit() {
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new("for (;;) {} export default { fetch() {} }").limit("startup_time", "50ms"),
+    );
+    assert_eq!(get(&app, "/").await.unwrap_err().code, "startup_limit");
+    let app = world.app("export default { fetch() {} } ; throw new Error('at the top')");
+    let fault = get(&app, "/").await.unwrap_err();
+    assert_eq!(fault.code, "startup_failed");
+    assert!(world.logs.text().contains("at the top"));
+}
+
+#[tokio::test]
+async fn subrequests_and_bodies_are_counted() {
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new(
+            r#"export default { async fetch(request) {
+                const { pathname } = new URL(request.url);
+                if (pathname === "/sub") { for (let i = 0; i < 4; i++) { await fetch("http://127.0.0.1:1/").catch((e) => { if (e.name === "LimitError") throw e; }); } }
+                if (pathname === "/body") return new Response("x".repeat(2000));
+                return new Response("fine");
+            } }"#,
+        )
+        .limit("subrequests", "3")
+        .limit("response_body", "1000"),
+    );
+    assert_eq!(get(&app, "/sub").await.unwrap_err().code, "subrequest_limit");
+    assert_eq!(get(&app, "/body").await.unwrap_err().code, "response_body_limit");
+    assert_eq!(get_text(&app, "/").await, "fine");
+}

@@ -1,0 +1,6 @@
+//! Whole-isolate tests: real apps in real isolates, without a listener.
+
+mod harness;
+
+mod handlers;
+mod limits;
