@@ -49,8 +49,9 @@ fn builder(config: &GatewayConfig) -> http1::Builder {
         .header_read_timeout(None)
         .half_close(false)
         .max_buf_size(config.max_head_bytes.max(MIN_BUFFER))
-        .max_header_size(config.max_head_bytes)
-        .pipeline_flush(true);
+        .max_header_size(config.max_head_bytes);
+    // Never `pipeline_flush`: it takes away the bound of hyper's write buffer, and holds an
+    // answer back while a part of the next request has come.
     if config.max_headers != crate::config::MAX_HEADERS {
         // Setting it, even to hyper's own default, moves the header table to the heap.
         builder.max_headers(config.max_headers);
@@ -63,7 +64,8 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
     let timeouts = Timeouts::of(connection.config());
     let shared = Arc::clone(connection.shared());
     let vitals = Arc::new(Vitals::new(Instant::now()));
-    let strict = Strict::new(connection.config().max_head_bytes);
+    // Twice, so that hyper's own limit is hit first and says 431.
+    let strict = Strict::new(2 * connection.config().max_head_bytes);
     let wire = Wire::new(socket, early, Some(strict), Arc::clone(&vitals));
     let service = Http1Service { connection: Arc::clone(&connection), vitals: Arc::clone(&vitals) };
     let serving =

@@ -13,6 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::Response;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -107,11 +108,10 @@ async fn run(connection: &Connection, upgraded: Upgraded, (to_app, mut from_app)
         .max_write_buffer_size(2 * WRITE_BUFFER + config.ws_max_message);
     let socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let pulse = Pulse(std::sync::Mutex::new((Instant::now(), false)));
 
-    let reading = read(stream, to_app.clone(), &pulse);
-    tokio::pin!(reading);
+    let mut reading = Box::pin(read(&mut stream, to_app.clone(), &pulse));
     let cutting = async {
         let mut changed = std::pin::pin!(connection.shared().stage_changed.notified());
         while connection.shared().stage() != Stage::Cutting {
@@ -146,18 +146,23 @@ async fn run(connection: &Connection, upgraded: Upgraded, (to_app, mut from_app)
         (Some(ReadEnd::Gone), _) | (_, Some(WriteEnd::Dead | WriteEnd::Dropped)) => {}
         (_, Some(WriteEnd::Draining)) => {
             let _ = timeout(patience, close(&mut sink, GOING_AWAY, "the server stops")).await;
-            let _ = timeout(patience, reading).await;
+            let _ = timeout(patience, &mut reading).await;
         }
         (_, Some(WriteEnd::Closed)) => {
-            let _ = timeout(patience, reading).await;
+            let _ = timeout(patience, &mut reading).await;
         }
         (None, None) => {}
+    }
+    drop(reading);
+    // Ends the transport in good order; dropping alone would reset an HTTP/2 stream.
+    if let Ok(mut socket) = sink.reunite(stream) {
+        let _ = timeout(patience, socket.get_mut().shutdown()).await;
     }
 }
 
 /// Client to app. Reads only while the app's queue has room.
 async fn read(
-    mut stream: SplitStream<Socket>,
+    stream: &mut SplitStream<Socket>,
     to_app: mpsc::Sender<WebSocketMessage>,
     pulse: &Pulse,
 ) -> ReadEnd {
@@ -175,7 +180,7 @@ async fn read(
         } else {
             None
         };
-        let message = match next(&mut stream, pulse).await {
+        let message = match next(stream, pulse).await {
             Ok(message) => message,
             Err(end) => return end,
         };
