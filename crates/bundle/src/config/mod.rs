@@ -1,0 +1,27 @@
+//! `verge.jsonc` and `wrangler.*`: found, parsed, validated, then immutable.
+
+mod app;
+mod assets_key;
+mod dotenv;
+mod environment;
+mod find;
+mod guess;
+mod keys;
+mod read;
+mod reader;
+mod tree;
+
+pub use app::{AppConfig, BuildCommand, DevSettings, MAX_CONFIG_BYTES, ModuleRule};
+pub(crate) use find::read_bounded;
+pub use find::{ConfigError, Project};
+pub use keys::{KeyDoc, configuration_keys};
+
+/// Plain JSON of a JSONC text, or where and why it is none.
+pub(crate) fn jsonc_to_json(
+    text: &str,
+) -> Result<serde_json::Value, (std::ops::Range<usize>, String)> {
+    match tree::parse_jsonc(text) {
+        Ok(node) => Ok(node.to_json()),
+        Err(error) => Err((error.span, error.message)),
+    }
+}
