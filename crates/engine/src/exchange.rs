@@ -240,6 +240,14 @@ impl Exchanges {
         }
     }
 
+    /// Ends all of them.
+    pub fn fail_all(&mut self, fault: &Fault) {
+        for id in self.ids() {
+            self.fail(id, fault.clone());
+            self.forget(id);
+        }
+    }
+
     fn settle(&mut self, id: ExchangeId, cancelled: bool) {
         if let Some(exchange) = self.open.get(&id) {
             exchange.cancelled.settle(cancelled);

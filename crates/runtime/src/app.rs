@@ -168,8 +168,7 @@ impl App {
             app: self.this.clone(),
             host: self.host.clone(),
             deployment: self.deployment.clone(),
-            metrics: self.runtime.config.metrics.clone(),
-            asked: Instant::now(),
+
             limits: self.limits.clone(),
             code_cache: self.code_cache.clone(),
             ready,

@@ -41,9 +41,6 @@ pub(crate) struct Claim {
     pub deployment: Arc<Deployment>,
     pub limits: Limits,
     pub code_cache: Arc<CodeCache>,
-    pub metrics: Option<verge_telemetry::Metrics>,
-    /// When the isolate was asked for.
-    pub asked: Instant,
     /// Told when the app's top-level code has run, or why it did not.
     pub ready: oneshot::Sender<Result<(), Fault>>,
 }

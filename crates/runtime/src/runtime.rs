@@ -12,6 +12,7 @@ use verge_types::{AppName, Limits};
 use crate::app::{App, AppOptions};
 use crate::egress::{Egress, EgressError};
 use crate::isolate::Boot;
+use crate::limits::fatal;
 use crate::pool::Pool;
 
 /// Isolates kept booted and unclaimed.
@@ -104,5 +105,6 @@ fn init_engine() {
         #[cfg(not(feature = "quickjs"))]
         deno_core::v8::V8::set_flags_from_string(&format!("--wasm-max-mem-pages={MAX_WASM_PAGES}"));
         JsRuntime::init_platform(None);
+        fatal::install();
     });
 }

@@ -9,6 +9,7 @@ use verge_engine::Engine;
 use verge_types::Limits;
 
 use crate::limits::cpu::{Ledger, Slice};
+use crate::limits::fatal;
 use crate::limits::memory::{self, BufferBudget};
 use crate::module_loader::DeploymentLoader;
 
@@ -69,7 +70,8 @@ impl Boot {
         verge_engine::prepare(&mut runtime, self.permissions.clone());
         let slice = Slice::register(runtime.v8_isolate().thread_safe_handle());
         let ledger = Ledger::install(slice.clone(), runtime.main_context());
-        memory::guard_heap(&mut runtime, &slice);
+        memory::guard_heap(&mut runtime, &slice, &buffers);
+        fatal::guard(runtime.v8_isolate());
         let functions = Functions::take(&mut runtime)?;
         Ok(Booted { runtime, functions, loader, slice, ledger, buffers })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deno_core::error::CoreError;
 use deno_core::{PollEventLoopOptions, v8};
-use verge_types::{Binding, Blame, Fault, Limit, Limits};
+use verge_types::{Binding, Blame, Fault, Limit};
 
 use super::boot::Booted;
 use crate::event::Claim;
@@ -121,11 +121,6 @@ impl Booted {
         v8::tc_scope!(let scope, scope);
         let namespace = v8::Local::new(scope, namespace);
         call(scope, &function, &[namespace.into()]).map(|_| ())
-    }
-
-    /// Limits that the heap was made for.
-    pub fn fits(limits: &Limits, heap: u64) -> bool {
-        limits.heap == heap
     }
 }
 

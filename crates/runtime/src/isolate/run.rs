@@ -1,6 +1,8 @@
 //! The life of an isolate's thread.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use deno_core::PollEventLoopOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Interval, MissedTickBehavior};
+use verge_engine::Exchanges;
 use verge_telemetry::{Level, LogRecord};
 use verge_types::{Blame, Fault, Limit};
 
@@ -15,6 +18,7 @@ use super::boot::{Boot, Booted};
 use super::claim::describe;
 use crate::event::{Claim, Command, Event};
 use crate::limits::cpu::{STARTUP, Verdict};
+use crate::limits::fatal;
 
 /// Events taken up in one slice, so that a burst does not delay timers and streams for long.
 const MAX_BATCH: usize = 64;
@@ -104,8 +108,11 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
         last_active: Instant::now(),
         housekeeping,
     };
-    std::future::poll_fn(|cx| isolate.tick(cx, &mut commands)).await;
-    isolate.end(commands).await;
+    let commands = Rc::new(RefCell::new(commands));
+    isolate.prepare_last_words(&commands);
+    std::future::poll_fn(|cx| isolate.tick(cx, &commands)).await;
+    fatal::clear_last_words();
+    isolate.end(&commands);
 }
 
 struct Live {
@@ -124,16 +131,13 @@ struct Live {
 
 impl Live {
     /// One slice, or several while events keep coming. Ready when the isolate is to end.
-    fn tick(
-        &mut self,
-        cx: &mut Context<'_>,
-        commands: &mut UnboundedReceiver<Command>,
-    ) -> Poll<()> {
+    fn tick(&mut self, cx: &mut Context<'_>, commands: &Commands) -> Poll<()> {
         loop {
             let mut taken = 0;
             self.booted.ledger.begin();
             while taken < MAX_BATCH {
-                match commands.poll_recv(cx) {
+                let next = commands.borrow_mut().poll_recv(cx);
+                match next {
                     Poll::Ready(Some(Command::Event(event))) => {
                         taken += 1;
                         self.take_up(*event);
@@ -203,11 +207,7 @@ impl Live {
                 let fault = Fault::limit(Limit::Heap, self.heap_limit);
                 self.hit(Limit::Heap);
                 self.log(Level::Error, fault.message.clone());
-                self.booted.with_exchanges(|exchanges| {
-                    for id in exchanges.ids() {
-                        exchanges.fail(id, fault.clone());
-                    }
-                });
+                self.booted.with_exchanges(|exchanges| exchanges.fail_all(&fault));
                 true
             }
             Verdict::Cpu => {
@@ -234,7 +234,7 @@ impl Live {
     }
 
     /// True if the isolate is to end: drained, overdue, or idle for long enough.
-    fn keep_house(&mut self, commands: &UnboundedReceiver<Command>) -> bool {
+    fn keep_house(&mut self, commands: &Commands) -> bool {
         let now = Instant::now();
         self.booted.sweep(now, self.wall);
         let open = self.booted.with_exchanges(|exchanges| exchanges.ids());
@@ -250,7 +250,7 @@ impl Live {
             None => true,
             Some(app) => {
                 now.saturating_duration_since(self.last_active) > app.idle_after()
-                    && app.drop_idle(self.id, || commands.is_empty())
+                    && app.drop_idle(self.id, || commands.borrow().is_empty())
             }
         }
     }
@@ -266,27 +266,49 @@ impl Live {
         });
     }
 
-    /// Gives back to the app what was never begun here.
-    async fn end(mut self, mut commands: UnboundedReceiver<Command>) {
+    /// What is said if V8 gives up on this isolate in the middle of a slice.
+    fn prepare_last_words(&mut self, commands: &Commands) {
+        let op_state = self.booted.runtime.op_state();
+        let (id, app, commands) = (self.id, self.app.clone(), commands.clone());
+        let fault = Fault::limit(Limit::Heap, self.heap_limit);
+        fatal::set_last_words(move |_message| {
+            let app = app.upgrade();
+            if let Some(app) = &app {
+                app.isolate_gone(id);
+                app.limit_hit(Limit::Heap);
+            }
+            // Borrowed means that an op was running: then its requests end by wall time.
+            if let Ok(mut state) = op_state.try_borrow_mut() {
+                state.borrow_mut::<Exchanges>().fail_all(&fault);
+            }
+            if let Ok(mut commands) = commands.try_borrow_mut() {
+                give_back(&mut commands, app.as_ref());
+            }
+        });
+    }
+
+    /// Gives back to the app what was never begun here, ends what was.
+    fn end(mut self, commands: &Commands) {
         let app = self.app.upgrade();
         if let Some(app) = &app {
             app.isolate_gone(self.id);
         }
-        commands.close();
-        while let Some(command) = commands.recv().await {
-            if let Command::Event(event) = command {
-                match &app {
-                    Some(app) => app.requeue(*event),
-                    None => event.fail(gone()),
-                }
+        give_back(&mut commands.borrow_mut(), app.as_ref());
+        self.booted.with_exchanges(|exchanges| exchanges.fail_all(&gone()));
+    }
+}
+
+type Commands = Rc<RefCell<UnboundedReceiver<Command>>>;
+
+fn give_back(commands: &mut UnboundedReceiver<Command>, app: Option<&Arc<crate::App>>) {
+    commands.close();
+    while let Ok(command) = commands.try_recv() {
+        if let Command::Event(event) = command {
+            match app {
+                Some(app) => app.requeue(*event),
+                None => event.fail(gone()),
             }
         }
-        self.booted.with_exchanges(|exchanges| {
-            for id in exchanges.ids() {
-                exchanges.fail(id, gone());
-                exchanges.forget(id);
-            }
-        });
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use deno_core::{JsRuntime, v8};
 
@@ -17,10 +17,22 @@ use super::cpu::{Slice, Verdict};
 const HEAP_SLACK: usize = 4 * 1024 * 1024 * 1024;
 
 /// Ends the isolate when its heap nears the limit.
-pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>) {
+pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &Arc<BufferBudget>) {
     let slice = slice.clone();
+    let buffers = buffers.clone();
     let handle = runtime.v8_isolate().thread_safe_handle();
+    // SAFETY: the pointer is used in the callback below only, which V8 calls on the isolate's
+    // own thread while the isolate lives.
+    let isolate = unsafe { runtime.v8_isolate().as_raw_isolate_ptr() };
     runtime.add_near_heap_limit_callback(move |current, _initial| {
+        // SAFETY: as above.
+        let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+        let used = isolate.get_heap_statistics().used_heap_size();
+        // V8 also calls here after an array buffer was refused. That is no reason to end the
+        // isolate: the app sees a RangeError.
+        if buffers.take_refused() && used < current / 10 * 8 {
+            return current;
+        }
         slice.condemn(Verdict::Heap);
         handle.terminate_execution();
         current.saturating_add(HEAP_SLACK)
@@ -31,11 +43,17 @@ pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>) {
 pub(crate) struct BufferBudget {
     used: AtomicUsize,
     limit: AtomicUsize,
+    /// An allocation was refused since this was last asked.
+    refused: AtomicBool,
 }
 
 impl BufferBudget {
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) })
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            refused: AtomicBool::new(false),
+        })
     }
 
     /// Sets the limit of the app that claimed the isolate.
@@ -45,11 +63,20 @@ impl BufferBudget {
 
     fn take(&self, len: usize) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        self.used
+        let granted = self
+            .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(len).filter(|sum| *sum <= limit)
             })
-            .is_ok()
+            .is_ok();
+        if !granted {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        granted
+    }
+
+    fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
     }
 
     fn give_back(&self, len: usize) {

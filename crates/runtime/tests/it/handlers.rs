@@ -181,7 +181,11 @@ async fn apps_call_each_other() {
         Binding::Service(ServiceTarget {
             service: "callee".into(),
             entrypoint: entrypoint.map(Into::into),
-            props: if entrypoint.is_some() { serde_json::json!({ "who": "caller" }) } else { serde_json::Value::Null },
+            props: if entrypoint.is_some() {
+                serde_json::json!({ "who": "caller" })
+            } else {
+                serde_json::Value::Null
+            },
         })
     };
     let caller = world.load(
@@ -197,10 +201,7 @@ async fn apps_call_each_other() {
         .bind("CALLEE", target(None))
         .bind("ADMIN", target(Some("Admin"))),
     );
-    assert_eq!(
-        get_text(&caller, "/").await,
-        r#"["callee /page",5,"caller",true,true,"too far"]"#
-    );
+    assert_eq!(get_text(&caller, "/").await, r#"["callee /page",5,"caller",true,true,"too far"]"#);
 }
 
 #[tokio::test]

@@ -123,12 +123,7 @@ impl AppSpec {
 }
 
 fn module(path: &str, kind: ModuleKind, source: &[u8]) -> Module {
-    Module {
-        path: path.to_owned(),
-        kind,
-        source: Bytes::copy_from_slice(source),
-        source_map: None,
-    }
+    Module { path: path.to_owned(), kind, source: Bytes::copy_from_slice(source), source_map: None }
 }
 
 pub fn cx() -> RequestContext {
@@ -153,9 +148,8 @@ pub async fn send(app: &App, request: Request<Body>) -> Result<Response<Body>, F
 }
 
 pub async fn get(app: &App, path: &str) -> Result<Response<Body>, Fault> {
-    let request = Request::get(format!("http://test.example{path}"))
-        .body(Body::Empty)
-        .expect("a request");
+    let request =
+        Request::get(format!("http://test.example{path}")).body(Body::Empty).expect("a request");
     send(app, request).await
 }
 
