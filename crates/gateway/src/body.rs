@@ -11,7 +11,7 @@ use verge_types::{Body, BodyError, Fault, Limit};
 
 use crate::finish::Finish;
 use crate::headers::sanitize_trailers;
-use crate::vitals::Vitals;
+use crate::vitals::{Progress, Vitals};
 
 /// A request body that ends with the limit's fault where it grows too large.
 pub struct RequestBody {
@@ -19,11 +19,17 @@ pub struct RequestBody {
     left: u64,
     limit: u64,
     vitals: Arc<Vitals>,
+    progress: Arc<Progress>,
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, limit: u64, vitals: Arc<Vitals>) -> Self {
-        Self { incoming, left: limit, limit, vitals }
+    pub fn new(
+        incoming: Incoming,
+        limit: u64,
+        vitals: Arc<Vitals>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self { incoming, left: limit, limit, vitals, progress }
     }
 }
 
@@ -48,6 +54,9 @@ impl HttpBody for RequestBody {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(data) = frame.data_ref() {
                     this.vitals.body_came();
+                    if !data.is_empty() {
+                        this.progress.made();
+                    }
                     match this.left.checked_sub(data.len() as u64) {
                         Some(left) => this.left = left,
                         None => {

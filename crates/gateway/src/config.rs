@@ -44,6 +44,10 @@ pub const H2_STREAM_WINDOW: u32 = 256 * 1024;
 pub const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Response bytes that we hold for one HTTP/2 stream before the app has to wait.
 pub const H2_SEND_BUFFER: usize = 64 * 1024;
+/// Bytes an HTTP/2 client may send while nothing comes of them: no new request, no body bytes
+/// that an app takes, no response bytes. PING, SETTINGS and WINDOW_UPDATE floods end here.
+/// It has to be well above the connection window, which may fill up while an app is slow.
+pub const H2_MAX_IDLE_BYTES: u64 = 4 * 1024 * 1024;
 /// How often a silent HTTP/2 peer is asked whether it is still there.
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
@@ -94,6 +98,7 @@ pub struct GatewayConfig {
     pub h2_stream_window: u32,
     pub h2_connection_window: u32,
     pub h2_send_buffer: usize,
+    pub h2_max_idle_bytes: u64,
     pub h2_ping_interval: Duration,
     pub h2_ping_timeout: Duration,
     pub ws_max_message: usize,
@@ -129,6 +134,7 @@ impl Default for GatewayConfig {
             h2_stream_window: H2_STREAM_WINDOW,
             h2_connection_window: H2_CONNECTION_WINDOW,
             h2_send_buffer: H2_SEND_BUFFER,
+            h2_max_idle_bytes: H2_MAX_IDLE_BYTES,
             h2_ping_interval: H2_PING_INTERVAL,
             h2_ping_timeout: H2_PING_TIMEOUT,
             ws_max_message: WS_MAX_MESSAGE,

@@ -12,6 +12,7 @@ use verge_types::{AppName, ClientInfo, Geo, Resolve, Routed, Scheme};
 use crate::admission::Permit;
 use crate::config::GatewayConfig;
 use crate::headers::{self, Forwarded};
+use crate::vitals::Progress;
 
 /// How far the listener's end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +90,7 @@ pub struct Connection {
     trusted: bool,
     http2: bool,
     running: AtomicUsize,
+    progress: Arc<Progress>,
     /// The series of the app asked last: nearly always the one asked next.
     last_app: Mutex<Option<(AppName, Arc<AppRequests>)>>,
     _permit: Permit,
@@ -104,6 +106,7 @@ impl Connection {
             client: Arc::new(client),
             http2,
             running: AtomicUsize::new(0),
+            progress: Arc::default(),
             last_app: Mutex::new(None),
             _permit: permit,
         }
@@ -156,6 +159,16 @@ impl Connection {
 
     pub fn request_began(&self) {
         self.running.fetch_add(1, Relaxed);
+        self.progress.made();
+    }
+
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Bytes moved.
+    pub fn moved(&self) {
+        self.progress.made();
     }
 
     pub fn request_ended(&self, complete: bool) {

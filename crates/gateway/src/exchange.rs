@@ -290,7 +290,8 @@ fn call(
             Body::Empty
         } else {
             let limit = routed.max_request_body;
-            Body::stream(RequestBody::new(incoming, limit, Arc::clone(vitals)))
+            let progress = connection.progress();
+            Body::stream(RequestBody::new(incoming, limit, Arc::clone(vitals), progress))
         }
     });
     let cx = RequestContext { id: finish.id, client, geo: connection.geo(), trace };

@@ -108,6 +108,7 @@ impl Finish {
 
     pub fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
+        self.connection.moved();
     }
 
     /// Nothing more is to be sent.

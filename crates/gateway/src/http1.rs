@@ -21,7 +21,7 @@ use crate::connection::{Connection, Stage};
 use crate::exchange::Exchange;
 use crate::strict::Strict;
 use crate::vitals::{Timeouts, Verdict, Vitals, Watch};
-use crate::wire::{Socket, Wire};
+use crate::wire::{Guard, Socket, Wire};
 
 /// hyper wants room for at least this much.
 const MIN_BUFFER: usize = 8192;
@@ -66,7 +66,7 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
     let vitals = Arc::new(Vitals::new(Instant::now()));
     // Twice, so that hyper's own limit is hit first and says 431.
     let strict = Strict::new(2 * connection.config().max_head_bytes);
-    let wire = Wire::new(socket, early, Some(strict), Arc::clone(&vitals));
+    let wire = Wire::new(socket, early, Guard::Http1(strict), Arc::clone(&vitals));
     let service = Http1Service { connection: Arc::clone(&connection), vitals: Arc::clone(&vitals) };
     let serving =
         builder(connection.config()).serve_connection(TokioIo::new(wire), service).with_upgrades();

@@ -23,7 +23,7 @@ use verge_types::Limit;
 use crate::connection::{Connection, Stage};
 use crate::exchange::Exchange;
 use crate::vitals::{Timeouts, Verdict, Vitals, Watch};
-use crate::wire::{Socket, Wire};
+use crate::wire::{Budget, Guard, Socket, Wire};
 
 /// hyper calls the service and then hands the stream to the executor, in one go; this is
 /// where the service leaves the stream's vitals for the executor to find.
@@ -138,7 +138,9 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
         .keep_alive_timeout(config.h2_ping_timeout)
         .enable_connect_protocol();
     let vitals = Arc::new(Vitals::new(Instant::now()));
-    let wire = Wire::new(socket, early, None, Arc::clone(&vitals));
+    let budget = Budget::new(config.h2_max_idle_bytes, connection.progress());
+    let guard = Guard::Http2(budget);
+    let wire = Wire::new(socket, early, guard, Arc::clone(&vitals));
     let service = Http2Service { connection: Arc::clone(&connection), handover };
     let mut serving = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut watch = Watch::new(timeouts);
@@ -198,8 +200,9 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
 fn is_protocol_error(error: &hyper::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        if cause.is::<std::io::Error>() {
-            return false;
+        if let Some(cause) = cause.downcast_ref::<std::io::Error>() {
+            // Our own verdict on a flood is the one that has no system error behind it.
+            return cause.kind() == std::io::ErrorKind::Other;
         }
         source = cause.source();
     }

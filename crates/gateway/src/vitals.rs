@@ -8,8 +8,24 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::config::GatewayConfig;
-use crate::strict::{Phase, Refusal};
+use crate::strict::Phase;
 use verge_telemetry::Rejection;
+
+/// Counts what all requests of one connection get done. Shared by its streams.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU64);
+
+impl Progress {
+    /// A request began, body bytes were taken, response bytes were given.
+    pub fn made(&self) {
+        // Streams run on several threads; a lost count does not matter, only the change does.
+        Vitals::bump(&self.0);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
 
 /// What a held upgrade request was answered with.
 const ANSWER_NONE: u8 = 0;
@@ -86,7 +102,7 @@ impl Vitals {
         self.heads.store(heads, Relaxed);
     }
 
-    pub fn refuse(&self, _: Refusal) {
+    pub fn refuse(&self) {
         self.refused.store(true, Relaxed);
     }
 

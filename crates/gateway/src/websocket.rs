@@ -25,6 +25,7 @@ use verge_types::{Body, WebSocketMessage};
 
 use crate::connection::{Connection, Stage};
 use crate::handshake::Offer;
+use crate::vitals::Progress;
 
 type Ends = (mpsc::Sender<WebSocketMessage>, mpsc::Receiver<WebSocketMessage>);
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -111,7 +112,8 @@ async fn run(connection: &Connection, upgraded: Upgraded, (to_app, mut from_app)
     let (mut sink, mut stream) = socket.split();
     let pulse = Pulse(std::sync::Mutex::new((Instant::now(), false)));
 
-    let mut reading = Box::pin(read(&mut stream, to_app.clone(), &pulse));
+    let progress = connection.progress();
+    let mut reading = Box::pin(read(&mut stream, to_app.clone(), &pulse, &progress));
     let cutting = async {
         let mut changed = std::pin::pin!(connection.shared().stage_changed.notified());
         while connection.shared().stage() != Stage::Cutting {
@@ -165,6 +167,7 @@ async fn read(
     stream: &mut SplitStream<Socket>,
     to_app: mpsc::Sender<WebSocketMessage>,
     pulse: &Pulse,
+    progress: &Progress,
 ) -> ReadEnd {
     // Once the app no longer listens, messages are read and dropped until the close frame.
     let mut listening = true;
@@ -184,6 +187,7 @@ async fn read(
             Ok(message) => message,
             Err(end) => return end,
         };
+        progress.made();
         let closed = matches!(message, WebSocketMessage::Close { .. });
         if let Some(room) = room {
             room.send(message);
@@ -273,7 +277,7 @@ async fn write(
             }
         };
         match sent {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => connection.moved(),
             Ok(Err(_)) | Err(_) => return WriteEnd::Dead,
         }
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::strict::Strict;
-use crate::vitals::Vitals;
+use crate::vitals::{Progress, Vitals};
 
 /// Bytes thrown away after a refused request before we close for good.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
@@ -91,8 +91,7 @@ pub struct Wire {
     socket: Socket,
     /// Read while the protocol was found out; given to hyper first.
     early: Vec<u8>,
-    /// `None` on HTTP/2.
-    strict: Option<Strict>,
+    guard: Guard,
     vitals: Arc<Vitals>,
     ended: bool,
     shut: bool,
@@ -100,31 +99,65 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(
-        socket: Socket,
-        early: Vec<u8>,
-        strict: Option<Strict>,
-        vitals: Arc<Vitals>,
-    ) -> Self {
-        Self { socket, early, strict, vitals, ended: false, shut: false, lingered: 0 }
+    pub fn new(socket: Socket, early: Vec<u8>, guard: Guard, vitals: Arc<Vitals>) -> Self {
+        Self { socket, early, guard, vitals, ended: false, shut: false, lingered: 0 }
     }
 
     /// Checks what was just appended to `buf` from `before` on.
-    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let Some(strict) = &mut self.strict else { return };
-        if strict.held()
-            && let Some(tunnel) = self.vitals.tunnel_answer()
-        {
-            strict.release(tunnel);
-        }
+    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let new = &mut buf.filled_mut()[before..];
-        if let Err((at, why)) = strict.feed(new) {
-            new[at] = POISON;
-            buf.set_filled(before + at + 1);
-            self.ended = true;
-            self.vitals.refuse(why);
+        match &mut self.guard {
+            Guard::Http1(strict) => {
+                if strict.held()
+                    && let Some(tunnel) = self.vitals.tunnel_answer()
+                {
+                    strict.release(tunnel);
+                }
+                let verdict = strict.feed(new);
+                self.vitals.framing(strict.phase(), strict.heads());
+                if let Err((at, _)) = verdict {
+                    new[at] = POISON;
+                    buf.set_filled(before + at + 1);
+                    self.ended = true;
+                    self.vitals.refuse();
+                }
+                Ok(())
+            }
+            Guard::Http2(budget) => budget.spend(new.len() as u64),
         }
-        self.vitals.framing(strict.phase(), strict.heads());
+    }
+}
+
+/// What is held against the bytes that come in.
+pub enum Guard {
+    Http1(Strict),
+    Http2(Budget),
+}
+
+/// How much an HTTP/2 client may send to no effect.
+pub struct Budget {
+    max: u64,
+    spent: u64,
+    progress: Arc<Progress>,
+    seen: u64,
+}
+
+impl Budget {
+    pub fn new(max: u64, progress: Arc<Progress>) -> Self {
+        Self { max, spent: 0, progress, seen: 0 }
+    }
+
+    fn spend(&mut self, bytes: u64) -> io::Result<()> {
+        let count = self.progress.count();
+        if count != self.seen {
+            self.seen = count;
+            self.spent = 0;
+        }
+        self.spent += bytes;
+        if self.spent > self.max {
+            return Err(io::Error::other("the peer sends frames to no effect"));
+        }
+        Ok(())
     }
 }
 
@@ -148,7 +181,7 @@ impl AsyncRead for Wire {
         }
         if buf.filled().len() > before {
             this.vitals.read();
-            this.inspect(buf, before);
+            this.inspect(buf, before)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -3,7 +3,9 @@
 mod access;
 mod log;
 mod metrics;
+mod sink;
 
 pub use access::{AccessLog, AccessRecord, NoAccessLog};
 pub use log::{Level, LogRecord, LogSink};
 pub use metrics::{AppRequests, IsolateStart, Metrics, Rejection};
+pub use sink::{LogFormat, StreamSink};

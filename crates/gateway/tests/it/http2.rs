@@ -218,6 +218,23 @@ async fn floods_of_control_frames_keep_memory_flat() {
     assert!(stage.get("app.test", "/").await.ends_with("Hello"));
 }
 
+/// The flooder reads its acknowledgements, so nothing ever backs up.
+#[tokio::test]
+async fn a_flood_that_is_read_ends_the_connection() {
+    let stage = Stage::new().await;
+    let burst = frame(6, 0, 0, b"12345678").repeat(1000);
+    let raw = Frames::connect(&stage).await;
+    let (mut read, mut write) = raw.0.into_split();
+    let reader = tokio::spawn(async move {
+        let mut buffer = vec![0; 1 << 16];
+        while matches!(read.read(&mut buffer).await, Ok(n) if n > 0) {}
+    });
+    let flood = async { while write.write_all(&burst).await.is_ok() {} };
+    timeout(PATIENCE, flood).await.expect("the flood was never stopped");
+    until("the count", || stage.metrics.rejections(Rejection::h2_abuse) == 1).await;
+    timeout(PATIENCE, reader).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn nonsense_ends_the_connection() {
     let stage = Stage::new().await;

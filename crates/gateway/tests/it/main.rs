@@ -1,5 +1,7 @@
 //! The listener seen from outside: real sockets, raw bytes, real clients.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod drain;
 mod http1;
 mod http2;

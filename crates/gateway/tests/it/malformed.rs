@@ -240,7 +240,8 @@ async fn nothing_tunnels_before_the_upgrade_is_answered() {
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     let answer =
         stage.raw(format!("GET /sleep/50 HTTP/1.1\r\nHost: app.test\r\n{upgrade}{SMUGGLED}")).await;
-    assert!(answer.matches("HTTP/1.1").count() <= 1, "{answer}");
+    // The app may still decline in HTTP; what came too early is refused, never read.
+    assert!(answer.matches("HTTP/1.1 200").count() <= 1, "{answer}");
     assert!(stage.seen.calls() <= 1);
 }
 
