@@ -62,11 +62,13 @@ pub struct Bundler {
 struct Memory {
     transpiled: TranspileCache,
     assets: AssetHashes,
+    watched: BTreeSet<PathBuf>,
 }
 
 impl Bundler {
     /// `search`: folders with a `node_modules` that may hold esbuild, tried after the project's.
     pub fn new(project_dir: &Path, search: Vec<PathBuf>) -> Self {
+        esbuild::remove_abandoned();
         Self {
             project_dir: project_dir.to_owned(),
             search,
@@ -79,14 +81,38 @@ impl Bundler {
         Canceller(self.cancelled.clone())
     }
 
+    /// What to watch after the last build, also when it failed.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.watched.iter().cloned().collect()
+    }
+
     /// Builds; it blocks, and one build of a bundler runs at a time.
     pub fn build(&self, config: &AppConfig, options: BuildOptions) -> Result<Built, BuildError> {
-        let started = Instant::now();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         self.cancelled.store(false, Ordering::Release);
-        let mut warnings = config.warnings.clone();
         let mut watched: BTreeSet<PathBuf> = config.files.iter().cloned().collect();
-        self.run_build_command(config, &options, &mut watched)?;
+        watched.extend(config.main.iter().cloned());
+        let built = self.build_watching(config, &options, &mut memory, &mut watched);
+        if built.is_err() {
+            // A failed build may have stopped before it saw what the one before it saw.
+            let before = std::mem::take(&mut memory.watched);
+            watched.extend(before);
+        }
+        memory.watched = watched;
+        built
+    }
+
+    fn build_watching(
+        &self,
+        config: &AppConfig,
+        options: &BuildOptions,
+        memory: &mut Memory,
+        watched: &mut BTreeSet<PathBuf>,
+    ) -> Result<Built, BuildError> {
+        let started = Instant::now();
+        let mut warnings = config.warnings.clone();
+        self.run_build_command(config, options, watched)?;
         let mut deployment = Deployment {
             id: DeploymentId::from_digest(&[]),
             main: None,
@@ -98,10 +124,9 @@ impl Bundler {
             assets: config.assets.clone(),
         };
         if let Some(main) = &config.main {
-            let made = self.modules(main, config, &options, &mut memory.transpiled)?;
+            let made = self.modules(main, config, options, &mut memory.transpiled, watched)?;
             deployment.main = Some(made.main);
             deployment.modules = made.modules;
-            watched.extend(made.watched);
             warnings.extend(made.warnings);
         }
         let (size, limit) = (deployment.script_size(), config.limits.script_size);
@@ -117,7 +142,7 @@ impl Bundler {
         if let Some(out) = &options.out_dir {
             crate::folder::write_deployment(&deployment, &assets, out)?;
         }
-        let watched = watched.into_iter().collect();
+        let watched = watched.iter().cloned().collect();
         Ok(Built { deployment, watched, warnings, took: started.elapsed() })
     }
 
@@ -155,6 +180,7 @@ impl Bundler {
         config: &AppConfig,
         options: &BuildOptions,
         cache: &mut TranspileCache,
+        watched: &mut BTreeSet<PathBuf>,
     ) -> Result<Made, BuildError> {
         let compiler = compiler_options::read(config)?;
         if !main.is_file() {
@@ -168,9 +194,8 @@ impl Bundler {
             path: main.to_owned(),
             source,
         })?;
-        let graph = walk(main, config, &compiler, cache)?;
-        let mut watched: BTreeSet<PathBuf> = graph.watched.clone();
         watched.extend(compiler.files.iter().cloned());
+        let graph = walk(main, config, &compiler, cache, watched)?;
         let minify = options.minify || config.minify;
         let replaced = !config.define.is_empty() || !config.alias.is_empty();
         if config.no_bundle || (graph.outside.is_empty() && !minify && !replaced) {
@@ -179,17 +204,11 @@ impl Bundler {
                 let text = "`minify`, `define` and `alias` have no effect with `no_bundle`";
                 made.warnings.push(text.into());
             }
-            made.watched = watched;
             return Ok(made);
         }
         let bundled = self.bundle(main, config, &compiler, &graph, options.dev, minify)?;
         watched.extend(bundled.inputs);
-        Ok(Made {
-            main: bundled.main,
-            modules: bundled.modules,
-            warnings: bundled.warnings,
-            watched,
-        })
+        Ok(Made { main: bundled.main, modules: bundled.modules, warnings: bundled.warnings })
     }
 
     fn bundle(
@@ -236,7 +255,6 @@ struct Made {
     main: String,
     modules: Vec<Module>,
     warnings: Vec<String>,
-    watched: BTreeSet<PathBuf>,
 }
 
 /// The modules without a bundler; whatever would need one is an error here.
@@ -249,7 +267,7 @@ fn as_they_are(graph: Graph, main: &Path, config: &AppConfig) -> Result<Made, Bu
         return Err(BuildError::Diagnostics(wrong));
     }
     let (main, modules) = graph.into_modules(main, &config.root);
-    Ok(Made { main, modules, warnings: Vec::new(), watched: BTreeSet::new() })
+    Ok(Made { main, modules, warnings: Vec::new() })
 }
 
 fn bindings(config: &AppConfig, dev: bool) -> BTreeMap<String, Binding> {

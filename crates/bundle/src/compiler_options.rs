@@ -50,10 +50,7 @@ pub fn read(config: &AppConfig) -> Result<CompilerOptions, BuildError> {
         files: Vec::new(),
     };
     let tsconfig = config.tsconfig.clone().unwrap_or_else(|| config.root.join("tsconfig.json"));
-    if let Some(json) = read_json(&tsconfig, &config.root)? {
-        compiler(&json, &mut options);
-        options.files.push(tsconfig);
-    }
+    extended(&tsconfig, config, &mut options, 0)?;
     for name in ["deno.json", "deno.jsonc"] {
         let path = config.root.join(name);
         if let Some(json) = read_json(&path, &config.root)? {
@@ -70,6 +67,53 @@ pub fn read(config: &AppConfig) -> Result<CompilerOptions, BuildError> {
         };
     }
     Ok(options)
+}
+
+/// Deepest chain of `extends`.
+const MAX_EXTENDS: usize = 16;
+
+/// A tsconfig after those that it extends, so that its own values win.
+fn extended(
+    path: &Path,
+    config: &AppConfig,
+    options: &mut CompilerOptions,
+    depth: usize,
+) -> Result<(), BuildError> {
+    let Some(json) = read_json(path, &config.root)? else { return Ok(()) };
+    if depth >= MAX_EXTENDS {
+        let text = format!("`extends` is deeper than {MAX_EXTENDS}");
+        return Err(BuildError::one(Diagnostic::error(text).in_file(path)));
+    }
+    let parents: Vec<&str> = match json.get("extends") {
+        Some(serde_json::Value::String(one)) => vec![one],
+        Some(serde_json::Value::Array(many)) => many.iter().filter_map(|v| v.as_str()).collect(),
+        _ => Vec::new(),
+    };
+    for parent in parents {
+        // One that is not there only matters to the type checker and to the bundler, which warns.
+        if let Some(parent) = find_extended(path, parent) {
+            extended(&parent, config, options, depth + 1)?;
+        }
+    }
+    compiler(&json, options);
+    options.files.push(path.to_owned());
+    Ok(())
+}
+
+fn find_extended(from: &Path, name: &str) -> Option<PathBuf> {
+    let folder = from.parent()?;
+    let bases: Vec<PathBuf> = if name.starts_with('.') || name.starts_with('/') {
+        vec![crate::paths::join(folder, Path::new(name))]
+    } else {
+        folder.ancestors().map(|dir| dir.join("node_modules").join(name)).collect()
+    };
+    bases
+        .into_iter()
+        .flat_map(|base| {
+            let with_suffix = PathBuf::from(format!("{}.json", base.display()));
+            [base.clone(), with_suffix, base.join("tsconfig.json")]
+        })
+        .find(|path| path.is_file())
 }
 
 fn read_json(path: &Path, root: &Path) -> Result<Option<serde_json::Value>, BuildError> {

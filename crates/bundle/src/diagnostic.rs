@@ -58,7 +58,7 @@ impl Diagnostic {
         self.file = Some(file.to_owned());
         self.line = Some(line);
         self.column = Some(column);
-        self.excerpt = Some(excerpt(text, span));
+        self.excerpt = Some(excerpt(text, span)).filter(|e| !e.trim_start().starts_with('^'));
         self
     }
 }

@@ -139,7 +139,10 @@ impl Project {
             });
             return Ok(());
         }
-        let file = self.config_file.as_deref().unwrap_or(&self.dir);
+        let file = match &self.config_file {
+            Some(file) => PathBuf::from(file.file_name().unwrap_or_default()),
+            None => self.dir.clone(),
+        };
         let text = "there is nothing to serve: set `main` or `assets.directory`, or add src/index.ts or index.html";
         Err(Diagnostic::error(text).in_file(file).into())
     }

@@ -186,6 +186,13 @@ pub const EGRESS: &[&str] = &["allow"];
 /// The known key that is nearest to `given`, when one is near enough to be meant.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = given.to_lowercase().replace('-', "_");
+    let known: Vec<&str> = known.into_iter().collect();
+    if lower.len() >= 3
+        && let Some(longer) = known.iter().find(|key| key.starts_with(&lower))
+        && !known.contains(&given)
+    {
+        return Some(longer);
+    }
     known
         .into_iter()
         .map(|key| (strsim::damerau_levenshtein(&lower, &key.to_lowercase()), key))
@@ -203,6 +210,7 @@ mod tests {
         let keys = || TOP.iter().map(|k| k.key);
         assert_eq!(nearest("mian", keys()), Some("main"));
         assert_eq!(nearest("compatibility-date", keys()), Some("compatibility_date"));
+        assert_eq!(nearest("wall", ["heap", "wall_time"]), Some("wall_time"));
         assert_eq!(nearest("kv_namespace", keys()), Some("kv_namespaces"));
         assert_eq!(nearest("xyzzy_plugh", keys()), None);
     }

@@ -235,11 +235,9 @@ fn read_services(reader: &mut Reader<'_>, node: &Node, config: &mut AppConfig) {
                         target.service = format!("{}-{env}", target.service);
                     }
                 }
-                "remote" => {
-                    if reader.boolean(&at, &e.node) == Some(true) {
-                        let message = format!("`{at}`: remote bindings are not supported");
-                        reader.error(&e.node.span, message);
-                    }
+                "remote" if reader.boolean(&at, &e.node) == Some(true) => {
+                    let message = format!("`{at}`: remote bindings are not supported");
+                    reader.error(&e.node.span, message);
                 }
                 _ => {}
             }
@@ -419,7 +417,8 @@ fn read_limits(reader: &mut Reader<'_>, node: &Node) -> Limits {
         // wrangler's spelling of `cpu_time`.
         let key = if e.key == "cpu_ms" { "cpu_time" } else { &e.key };
         if let Err(error) = limits.set_key(key, &text) {
-            reader.error(&e.node.span, error.to_string());
+            let message = error.to_string().replace(&format!("`limits.{key}`"), &format!("`{at}`"));
+            reader.error(&e.node.span, message);
         }
     }
     limits

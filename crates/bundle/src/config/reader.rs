@@ -38,7 +38,8 @@ impl<'a> Reader<'a> {
     }
 
     fn wrong(&mut self, path: &str, node: &Node, wanted: &str) {
-        self.error(&node.span, format!("`{path}` takes {wanted}, not {}", node.value.kind()));
+        let what = if path.is_empty() { "the file".into() } else { format!("`{path}`") };
+        self.error(&node.span, format!("{what} takes {wanted}, not {}", node.value.kind()));
     }
 
     pub fn string(&mut self, path: &str, node: &Node) -> Option<String> {

@@ -10,4 +10,4 @@ mod run;
 
 pub use arguments::Wanted;
 pub use program::ESBUILD_VERSION;
-pub use run::{Bundled, Job, bundle};
+pub use run::{Bundled, Job, bundle, remove_abandoned};

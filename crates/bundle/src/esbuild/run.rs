@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use verge_types::Module;
 
@@ -29,15 +30,38 @@ pub struct Bundled {
     pub warnings: Vec<String>,
 }
 
+/// Prefix of the temporary folders.
+const TEMPORARY: &str = "verge-build-";
+
+/// A folder that nobody touched for this long belongs to a build that was killed: no build may
+/// take longer than an hour.
+const ABANDONED_AFTER: Duration = Duration::from_secs(2 * 3600);
+
+/// Removes what killed builds left behind.
+pub fn remove_abandoned() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let old = || {
+            let changed = entry.metadata().ok()?.modified().ok()?;
+            Some(changed.elapsed().ok()? > ABANDONED_AFTER)
+        };
+        let ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if ours && old() == Some(true) {
+            // Somebody else may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 pub fn bundle(job: &Job<'_>) -> Result<Bundled, BuildError> {
     let config = job.wanted.config;
     let root = &config.root;
     let program = program::find(root, job.search)?;
     // Removed when this returns, whatever happens.
-    let temporary =
-        tempfile::Builder::new().prefix("verge-build-").tempdir().map_err(|source| {
-            BuildError::Io { doing: "make a folder in", path: std::env::temp_dir(), source }
-        })?;
+    let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempdir().map_err(|source| {
+        BuildError::Io { doing: "make a folder in", path: std::env::temp_dir(), source }
+    })?;
     let folder = std::fs::canonicalize(temporary.path()).map_err(|source| BuildError::Io {
         doing: "open",
         path: temporary.path().to_owned(),

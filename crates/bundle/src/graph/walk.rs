@@ -30,8 +30,6 @@ pub struct Outside {
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: BTreeMap<PathBuf, Found>,
-    /// Every file that was read, and every one that was looked for.
-    pub watched: BTreeSet<PathBuf>,
     /// Bare specifiers and other things only the bundler can do; empty: no bundler is needed.
     pub outside: Vec<Outside>,
     /// Relative imports that lead nowhere, files without a kind.
@@ -55,6 +53,7 @@ pub fn walk(
     config: &AppConfig,
     options: &CompilerOptions,
     cache: &mut TranspileCache,
+    watched: &mut BTreeSet<PathBuf>,
 ) -> Result<Graph, BuildError> {
     let mut graph = Graph::default();
     let mut queue = VecDeque::from([(main.to_owned(), ModuleKind::Esm)]);
@@ -65,7 +64,7 @@ pub fn walk(
             let text = format!("the app has more than {MAX_MODULES} modules");
             return Err(BuildError::one(Diagnostic::error(text)));
         }
-        graph.watched.insert(path.clone());
+        watched.insert(path.clone());
         let bytes = std::fs::read(&path).map_err(|source| BuildError::Io {
             doing: "read",
             path: path.clone(),

@@ -1,4 +1,5 @@
 //! Apps with packages: the real esbuild on the real hono and react.
+#![allow(clippy::unwrap_used, reason = "a helper that cannot do its part has failed the test")]
 
 use verge_bundle::{BuildError, BuildOptions};
 use verge_types::ModuleKind;
@@ -200,4 +201,109 @@ fn a_rebuild_after_a_change_is_quick_and_leaves_no_folder_behind() {
     }
     eprintln!("first build {:?}, best rebuild {best:?}", first.took);
     assert!(best < std::time::Duration::from_secs(5), "{best:?}");
+}
+
+#[test]
+fn import_attributes_are_gone_after_bundling() {
+    let folder = Folder::with_packages(&[
+        (
+            "index.ts",
+            "import { Hono } from 'hono';\nimport css from './a.css' with { type: 'text' };\n\
+             import raw from './a.raw' with { type: 'bytes' };\nimport page from './p.html' with { type: 'text' };\n\
+             export default [Hono, css, raw, page];\n",
+        ),
+        ("a.css", "p { color: red }"),
+        ("a.raw", "raw-bytes"),
+        ("p.html", "<p>the page"),
+    ]);
+    let deployment = folder.deployment();
+    let main = code(&deployment, "index.js");
+    assert!(main.contains("color: red"), "{main}");
+    assert!(!main.contains("with {"), "{main}");
+    assert!(
+        deployment.modules.iter().any(|m| m.source.as_ref() == b"<p>the page")
+            || main.contains("<p>the page"),
+        "{main}"
+    );
+}
+
+#[test]
+fn an_extended_tsconfig_says_how_jsx_is_meant() {
+    let folder = Folder::with_packages(&[
+        ("tsconfig.json", r#"{ "extends": "./base" }"#),
+        (
+            "base.json",
+            r#"{ /* c */ "compilerOptions": { "jsx": "react-jsx", "jsxImportSource": "hono/jsx", }, }"#,
+        ),
+        ("index.tsx", "export default { fetch: () => new Response(String(<p>hi</p>)) };\n"),
+    ]);
+    let built = folder.build().unwrap_or_else(|e| panic!("{e}"));
+    let inputs: Vec<_> = built.watched.iter().map(|p| p.display().to_string()).collect();
+    assert!(inputs.iter().any(|i| i.contains("hono/dist/jsx")), "{inputs:?}");
+    assert!(!inputs.iter().any(|i| i.contains("react/")), "{inputs:?}");
+    assert!(inputs.iter().any(|i| i.ends_with("base.json")), "{inputs:?}");
+}
+
+/// A program in the place of the project's own esbuild.
+fn fake_esbuild(folder: &Folder, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let arch = if cfg!(target_arch = "x86_64") { "x64" } else { "arm64" };
+    let os = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
+    let path = format!("node_modules/@esbuild/{os}-{arch}/bin/esbuild");
+    folder.write(&path, format!("#!/bin/sh\n{script}\n"));
+    let path = folder.path().join(path);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_bundler_that_hangs_is_ended_and_its_folder_removed() {
+    let folder = Folder::new(&[
+        ("verge.jsonc", r#"{ "main": "i.ts", "build": { "timeout": "300ms" } }"#),
+        ("i.ts", "import 'x';\n"),
+    ]);
+    fake_esbuild(
+        &folder,
+        "for a in \"$@\"; do case $a in --outdir=*) mkdir -p \"${a#--outdir=}\"; echo \"${a#--outdir=}\" > seen;; esac; done\n\
+         sleep 60 & echo $! > child; wait",
+    );
+    let error = folder.build().unwrap_err();
+    assert!(matches!(error, BuildError::TimedOut { .. }), "{error}");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(!std::path::Path::new(read("seen").trim()).exists(), "the temporary folder is gone");
+    // Its children are gone as well (or waiting to be collected by init).
+    let status = format!("/proc/{}/stat", read("child").trim());
+    let gone = || std::fs::read_to_string(&status).map_or(true, |s| s.contains(") Z "));
+    assert!((0..500).any(|_| gone() || {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        false
+    }));
+}
+
+#[test]
+fn a_bundler_that_fails_strangely_is_told_so() {
+    let folder =
+        Folder::new(&[("i.ts", "import 'x';\n"), ("verge.jsonc", r#"{ "main": "i.ts" }"#)]);
+    fake_esbuild(&folder, "echo 'panic: oh' >&2; exit 7");
+    let text = folder.build().unwrap_err().to_string();
+    assert!(text.contains("panic: oh") && text.contains('7'), "{text}");
+    fake_esbuild(&folder, "exit 0");
+    assert!(folder.build().is_err(), "no output is no success");
+    fake_esbuild(&folder, "yes '' | head -c 20000000 >&2; exit 1");
+    let text = folder.build().unwrap_err().to_string();
+    assert!(text.len() < 10_000, "{} bytes", text.len());
+}
+
+#[test]
+fn a_failed_build_still_says_what_to_watch() {
+    let folder = Folder::with_packages(&[
+        ("verge.jsonc", r#"{ "main": "i.ts" }"#),
+        ("i.ts", "import './j';\n"),
+        ("j.ts", "syntax error here\n"),
+    ]);
+    let bundler = folder.bundler();
+    bundler.build(&folder.config(), BuildOptions::default()).unwrap_err();
+    let watched = bundler.watched();
+    for name in ["verge.jsonc", "i.ts", "j.ts"] {
+        assert!(watched.contains(&folder.path().join(name)), "{name}: {watched:?}");
+    }
 }

@@ -1,4 +1,5 @@
 //! Projects in temporary folders and the bundler for them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its project has failed")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
