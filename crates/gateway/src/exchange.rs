@@ -44,7 +44,7 @@ pub struct Exchange {
     state: State,
     finish: Option<Finish>,
     offer: Option<Box<Offer>>,
-    routed: Option<(verge_types::AppName, u64)>,
+    max_wall_ms: u64,
     hearsay: Option<(Option<IpAddr>, Option<Scheme>)>,
     head: bool,
     json: bool,
@@ -69,14 +69,14 @@ impl Exchange {
             state: State::Done,
             finish: None,
             offer: None,
-            routed: None,
+            max_wall_ms: 0,
             hearsay: None,
             head: request.method() == Method::HEAD,
             json: false,
         };
         match exchange.admit(&connection, &mut finish, &mut request) {
             Ok(routed) => {
-                exchange.routed = Some((routed.app.clone(), routed.max_wall_ms));
+                exchange.max_wall_ms = routed.max_wall_ms;
                 let hearsay = exchange.hearsay;
                 exchange.state = call(&connection, &finish, &routed, request, trace, hearsay);
             }
@@ -110,15 +110,20 @@ impl Exchange {
         {
             return Err(faults::expectation());
         }
+        if request.headers().len() > connection.config().max_headers {
+            return Err(faults::headers_too_large());
+        }
         let uri = request.uri();
+        if !uri.path().starts_with('/') {
+            return Err(faults::bad_request("The request target is no path"));
+        }
         let length = uri.path_and_query().map_or(0, |p| p.as_str().len());
         if length > connection.config().max_uri_bytes {
             return Err(faults::uri_too_long());
         }
         if request.body().size_hint().lower() > routed.max_request_body {
-            let limit = Limit::RequestBody;
-            connection.config().metrics.limit_hit(Some(&routed.app), limit);
-            return Err(Fault::limit(limit, routed.max_request_body));
+            finish.limit_hit(Limit::RequestBody);
+            return Err(Fault::limit(Limit::RequestBody, routed.max_request_body));
         }
         to_origin_form(request);
         self.json = request.headers().contains_key(http::header::ACCEPT)
@@ -160,9 +165,10 @@ impl Exchange {
     }
 
     fn fault(&self, mut fault: Fault, finish: &mut Finish) -> Response<Body> {
-        if finish.vitals().is_over_body_limit() && fault.code != Limit::RequestBody.spec().code {
+        if finish.vitals().is_over_body_limit() {
+            finish.limit_hit(Limit::RequestBody);
             // The app failed over the cut body; what matters is why it was cut.
-            let limit = self.routed.as_ref().map_or(0, |_| finish.vitals().body_limit());
+            let limit = finish.vitals().body_limit();
             fault = Fault::limit(Limit::RequestBody, limit).with_detail(fault.to_string());
         }
         if fault.code == "bad_request" || fault.code == Limit::RequestBody.spec().code {
@@ -325,12 +331,10 @@ impl Future for Exchange {
                         if !vitals.is_some_and(|vitals| vitals.wall_is_over()) {
                             return Poll::Pending;
                         }
-                        let (connection, (app, limit)) = match (&this.finish, &this.routed) {
-                            (Some(finish), Some(routed)) => (finish.connection(), routed),
-                            _ => return Poll::Pending,
-                        };
-                        connection.config().metrics.limit_hit(Some(app), Limit::WallTime);
-                        Err(Fault::limit(Limit::WallTime, *limit))
+                        if let Some(finish) = &this.finish {
+                            finish.limit_hit(Limit::WallTime);
+                        }
+                        Err(Fault::limit(Limit::WallTime, this.max_wall_ms))
                     }
                 }
             }

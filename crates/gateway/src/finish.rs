@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use verge_telemetry::{AccessRecord, AppRequests};
-use verge_types::{AppName, BodyError, Fault, RequestId, TraceContext};
+use verge_types::{AppName, BodyError, Fault, Limit, RequestId, TraceContext};
 
 use crate::connection::Connection;
 use crate::vitals::Vitals;
@@ -15,7 +15,6 @@ use crate::vitals::Vitals;
 pub struct LogLine {
     pub time: SystemTime,
     pub trace: TraceContext,
-    pub app: Option<AppName>,
     pub method: http::Method,
     pub path: String,
     detail: Option<String>,
@@ -23,7 +22,7 @@ pub struct LogLine {
 
 impl LogLine {
     pub fn new(trace: TraceContext, method: http::Method, path: String) -> Self {
-        Self { time: SystemTime::now(), trace, app: None, method, path, detail: None }
+        Self { time: SystemTime::now(), trace, method, path, detail: None }
     }
 }
 
@@ -33,7 +32,7 @@ pub struct Finish {
     vitals: Arc<Vitals>,
     start: Instant,
     pub id: RequestId,
-    app: Option<Arc<AppRequests>>,
+    app: Option<(AppName, Arc<AppRequests>)>,
     log: Option<Box<LogLine>>,
     status: u16,
     bytes: u64,
@@ -77,10 +76,13 @@ impl Finish {
     }
 
     pub fn app(&mut self, name: &AppName, requests: Arc<AppRequests>) {
-        self.app = Some(requests);
-        if let Some(log) = &mut self.log {
-            log.app = Some(name.clone());
-        }
+        self.app = Some((name.clone(), requests));
+    }
+
+    /// One of the listener's own limits was hit.
+    pub fn limit_hit(&self, limit: Limit) {
+        let app = self.app.as_ref().map(|(name, _)| name);
+        self.connection.config().metrics.limit_hit(app, limit);
     }
 
     pub fn failed(&mut self, fault: &Fault) {
@@ -122,20 +124,27 @@ impl Drop for Finish {
         self.vitals.finish();
         self.connection.request_ended(self.complete);
         if !self.complete && self.fault.is_none() {
-            self.fault = Some(match self.vitals.wall_is_over() {
-                true => verge_types::Limit::WallTime.spec().code,
-                false => "client_gone",
-            });
+            if self.vitals.wall_is_over() {
+                self.limit_hit(Limit::WallTime);
+                self.fault = Some(Limit::WallTime.spec().code);
+            } else {
+                self.fault = Some("client_gone");
+            }
         }
         let duration = self.start.elapsed();
-        let app = self.app.take().unwrap_or_else(|| self.connection.requests_of(None));
-        app.answered(self.status, duration, self.bytes);
+        match &self.app {
+            Some((_, requests)) => requests.answered(self.status, duration, self.bytes),
+            None => {
+                let requests = self.connection.requests_of(None);
+                requests.answered(self.status, duration, self.bytes);
+            }
+        }
         if let Some(log) = self.log.take() {
             self.connection.record(AccessRecord {
                 time: log.time,
                 id: self.id,
                 trace: log.trace,
-                app: log.app,
+                app: self.app.take().map(|(name, _)| name),
                 method: log.method,
                 path: log.path,
                 status: self.status,

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -71,6 +72,8 @@ impl Offer {
     /// Turns the app's `101` into the one its protocol needs.
     pub fn confirm(&self, response: &mut Response<Body>) {
         *response.body_mut() = Body::Empty;
+        // We speak none, whatever the app says.
+        response.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         match &self.accept {
             Some(accept) => {
                 let headers = response.headers_mut();

@@ -77,6 +77,8 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
     let mut changed = pin!(shared.stage_changed.notified());
     let mut listening = false;
     let mut close_at: Option<Instant> = None;
+    let mut leaving = false;
+    let mut broken = false;
 
     let cut = poll_fn(|cx| {
         loop {
@@ -104,7 +106,10 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
             if let Some(now) = timer.fired(sleep.as_mut()) {
                 match watch.check(&vitals, now) {
                     Verdict::Fine => {}
-                    Verdict::Idle => serving.as_mut().graceful_shutdown(),
+                    Verdict::Idle if !leaving => {
+                        leaving = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
                     verdict => return Poll::Ready(Some(verdict)),
                 }
                 if close_at.is_some_and(|at| at <= now) {
@@ -112,7 +117,8 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
                 }
                 timer.next(now, watch.tick());
             }
-            if serving.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(result) = serving.as_mut().poll(cx) {
+                broken = result.is_err_and(|error| error.is_parse());
                 return Poll::Ready(None);
             }
             if let Some(deadline) = vitals.wall_deadline() {
@@ -130,7 +136,7 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
     .await;
 
     let metrics = &connection.config().metrics;
-    if vitals.is_refused() {
+    if vitals.is_refused() || broken {
         metrics.connection_rejected(Rejection::malformed);
     } else if let Some(Verdict::Cut(reason)) = cut {
         metrics.connection_rejected(reason);

@@ -18,7 +18,6 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Sleep, sleep_until};
 use verge_telemetry::Rejection;
-use verge_types::Limit;
 
 use crate::connection::{Connection, Stage};
 use crate::exchange::Exchange;
@@ -108,11 +107,9 @@ async fn stream<F: Future>(
         }
     })
     .await;
-    let metrics = &connection.config().metrics;
-    match verdict {
-        Verdict::Cut(reason) => metrics.connection_rejected(reason),
-        Verdict::WallTime => metrics.limit_hit(None, Limit::WallTime),
-        Verdict::Fine | Verdict::Idle => {}
+    // The wall limit is counted where the request ends, in `finish`.
+    if let Verdict::Cut(reason) = verdict {
+        connection.config().metrics.connection_rejected(reason);
     }
 }
 

@@ -28,7 +28,8 @@ const CUT_GRACE: Duration = Duration::from_secs(2);
 
 /// A bound listener. A node may have several.
 pub struct Gateway {
-    listener: TcpListener,
+    /// `None` only while `serve` has it.
+    listener: Option<TcpListener>,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
@@ -67,7 +68,7 @@ impl Gateway {
         );
         Ok(Self {
             address: listener.local_addr()?,
-            listener,
+            listener: Some(listener),
             tls: config.tls.as_ref().map(|tls| TlsAcceptor::from(tls.server_config())),
             shared: Arc::new(Shared::new(config, resolve, access)),
             admission,
@@ -80,19 +81,20 @@ impl Gateway {
 
     /// Serves until `shutdown` resolves, then lets running requests finish for the drain
     /// timeout, then cuts the rest.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Drained {
+    pub async fn serve(mut self, shutdown: impl Future<Output = ()>) -> Drained {
+        let Some(listener) = self.listener.take() else { return Drained::default() };
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                accepted = self.listener.accept() => match accepted {
+                accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer),
                     Err(error) => self.accept_failed(&error).await,
                 },
             }
         }
-        self.drain().await
+        self.drain(listener).await
     }
 
     async fn accept_failed(&self, error: &io::Error) {
@@ -131,13 +133,22 @@ impl Gateway {
         }
     }
 
-    async fn drain(self) -> Drained {
-        // Whoever connected before now is served: closing the listener would reset them.
-        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.listener.accept()).await {
-            self.admit(stream, peer);
+    /// Whoever connected before now is served: closing the listener would reset them.
+    fn empty_backlog(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..LISTEN_BACKLOG {
+            let Ok((stream, peer)) = listener.accept() else { return };
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.admit(stream, peer);
+            }
         }
-        let Self { listener, shared, admission, .. } = self;
-        drop(listener);
+    }
+
+    async fn drain(self, listener: TcpListener) -> Drained {
+        self.empty_backlog(listener);
+        let Self { shared, admission, .. } = self;
         shared.enter(Stage::Draining);
         wait_until_empty(&admission, Instant::now() + shared.config.drain_timeout).await;
         let connections_cut = admission.open();

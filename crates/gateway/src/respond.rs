@@ -30,6 +30,11 @@ pub mod faults {
         Fault::new("uri_too_long", Blame::Caller, 414, "The request's path and query are too long")
     }
 
+    pub fn headers_too_large() -> Fault {
+        let why = "The request has more header fields than are accepted";
+        Fault::new("headers_too_large", Blame::Caller, 431, why)
+    }
+
     pub fn upgrade() -> Fault {
         let why = "Only `Upgrade: websocket` (version 13) is served";
         Fault::new("upgrade_not_supported", Blame::Caller, 426, why)

@@ -23,6 +23,8 @@ pub enum Refusal {
     BareLineFeed,
     /// A CR stands where no line ends.
     BareCarriageReturn,
+    /// A fragment, which no request target has, and which hyper would drop unseen.
+    Fragment,
     /// More than one empty line before a request line.
     EmptyLines,
     /// A header line that begins with a space or tab.
@@ -241,6 +243,9 @@ impl Strict {
                 }
                 if memchr(b'\r', line).is_some() {
                     return Err(Refusal::BareCarriageReturn);
+                }
+                if memchr(b'#', line).is_some() {
+                    return Err(Refusal::Fragment);
                 }
                 self.framing = Framing::default();
                 self.state = State::Headers;

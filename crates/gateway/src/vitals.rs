@@ -277,6 +277,8 @@ pub enum Verdict {
     Idle,
     /// A limit was broken.
     Cut(Rejection),
+    /// The client goes on sending after we closed our side.
+    Lingered,
     /// The running request's wall time is over and its response has begun. (Where it has
     /// not, the exchange answers 504 as soon as it is polled.)
     WallTime,
@@ -344,7 +346,7 @@ impl Watch {
         let t = self.timeouts;
         let (reads, writes) = (vitals.reads.load(Relaxed), vitals.writes.load(Relaxed));
         if self.linger.over(vitals.is_closing(), 0, now, t.linger) {
-            return Verdict::Cut(Rejection::malformed);
+            return Verdict::Lingered;
         }
         if self.write.over(vitals.write_blocked.load(Relaxed), writes, now, t.write) {
             return Verdict::Cut(Rejection::write_stall);

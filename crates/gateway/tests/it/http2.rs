@@ -107,6 +107,12 @@ async fn requests_that_make_no_sense_are_refused() {
     assert_eq!(status(connect).await, Some(405));
     let trace = Request::trace("http://app.test/").body(()).unwrap();
     assert_eq!(status(trace).await, Some(405));
+    let mut many = h2_get("/");
+    for n in 0..200 {
+        let name = http::HeaderName::try_from(format!("a{n}")).unwrap();
+        many.headers_mut().insert(name, "b".parse().unwrap());
+    }
+    assert_eq!(status(many).await, Some(431));
     let long = h2_get(&format!("/{}", "x".repeat(20_000)));
     assert_eq!(status(long).await, Some(414));
     assert_eq!(stage.seen.calls(), 1);

@@ -152,8 +152,28 @@ async fn the_wall_limit_answers_504_or_aborts() {
         let answer = read_until(&mut stream, "slept").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    let hits = "verge_limit_hits_total{app=\"small\",limit=\"wall_time_limit\"}";
+    let hits = "verge_limit_hits_total{app=\"small\",limit=\"wall_time_limit\"} 2";
     assert!(stage.metrics.expose().contains(hits));
+}
+
+#[tokio::test]
+async fn running_out_of_file_descriptors_is_survived() {
+    let stage = Stage::new().await;
+    assert!(stage.get("app.test", "/").await.ends_with("Hello"));
+    let limit = std::process::Command::new("prlimit")
+        .args(["--nofile=128:128", "--pid", &std::process::id().to_string()])
+        .status();
+    assert!(limit.unwrap().success());
+    let mut files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    files.pop();
+    // The client's socket takes the last one, so there is none for `accept`.
+    let mut client = stage.connect().await;
+    client.write_all(get("app.test", "/").as_bytes()).await.unwrap();
+    until("a failed accept", || stage.metrics.rejections(Rejection::accept_error) > 1).await;
+    drop(files);
+    assert!(read_to_end(&mut client).await.ends_with("Hello"));
+    let failures = stage.metrics.rejections(Rejection::accept_error);
+    assert!(failures < 500, "{failures} failed accepts: the listener was spinning");
 }
 
 #[tokio::test]

@@ -123,6 +123,7 @@ async fn request_lines_and_header_bytes() {
         "GET  / HTTP/1.1\r\nHost: app.test\r\n\r\n",
         "GET /  HTTP/1.1\r\nHost: app.test\r\n\r\n",
         "GET / HTTP/1.1 \r\nHost: app.test\r\n\r\n",
+        "GET /a#b HTTP/1.1\r\nHost: app.test\r\n\r\n",
         "GET /a b HTTP/1.1\r\nHost: app.test\r\n\r\n",
         "GET / HTTP/1.2\r\nHost: app.test\r\n\r\n",
         "GET / HTTP/3.0\r\nHost: app.test\r\n\r\n",
@@ -166,6 +167,8 @@ async fn hosts() {
         "GET http://user@app.test/ HTTP/1.1\r\nHost: app.test\r\n",
         "GET http://app.test/ HTTP/1.1\r\n",
         "CONNECT app.test:80 HTTP/1.1\r\nHost: app.test:80\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: app.test\r\n",
+        "GET * HTTP/1.1\r\nHost: app.test\r\n",
         "TRACE / HTTP/1.1\r\nHost: app.test\r\n",
         "GET / HTTP/1.1\r\nHost: unknown.test\r\n",
     ]
