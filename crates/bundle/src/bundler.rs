@@ -17,6 +17,7 @@ use crate::compiler_options::{self, CompilerOptions};
 use crate::config::AppConfig;
 use crate::diagnostic::{BuildError, Diagnostic};
 use crate::esbuild::{self, Bundled, Job, Wanted};
+use crate::folder::StoredDeployment;
 use crate::graph::{Graph, TranspileCache, walk};
 
 #[derive(Clone, Debug, Default)]
@@ -27,7 +28,7 @@ pub struct BuildOptions {
     pub minify: bool,
     /// Handed to `build.command` as `CLOUDFLARE_ENV`; the configuration was already read for it.
     pub environment: Option<String>,
-    /// Also write the deployment to this folder.
+    /// Also write the deployment to this folder, relative to the project.
     pub out_dir: Option<PathBuf>,
 }
 
@@ -138,9 +139,20 @@ impl Bundler {
             assets = memory.assets.read(&wanted.directory)?;
             watched.insert(wanted.directory.clone());
         }
-        deployment.id = crate::identity::deployment_id(&deployment, &assets);
+        deployment.id = crate::identity::deployment_id(&deployment, &config.limits, &assets);
         if let Some(out) = &options.out_dir {
-            crate::folder::write_deployment(&deployment, &assets, out)?;
+            let out = &crate::paths::join(&self.project_dir, out);
+            if deployment.assets.as_ref().is_some_and(|a| out.starts_with(&a.directory)) {
+                let text = "the output folder lies inside the assets; choose one outside";
+                return Err(BuildError::one(Diagnostic::error(text).in_file(out)));
+            }
+            let stored = StoredDeployment {
+                name: config.name.clone(),
+                hosts: config.hosts.clone(),
+                limits: config.limits.clone(),
+                deployment: deployment.clone(),
+            };
+            crate::folder::write_deployment(&stored, &assets, out)?;
         }
         let watched = watched.iter().cloned().collect();
         Ok(Built { deployment, watched, warnings, took: started.elapsed() })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use verge_types::{Deployment, DeploymentId};
+use verge_types::{Deployment, DeploymentId, Limit, Limits};
 
 /// Changes when the same content would be run differently.
 const FORMAT: &str = "verge-deployment-1";
@@ -11,13 +11,22 @@ const FORMAT: &str = "verge-deployment-1";
 /// The id of a deployment's content; its `id` field is not looked at.
 ///
 /// Paths of this machine do not count: assets count by their names and hashes.
-pub fn deployment_id(deployment: &Deployment, assets: &BTreeMap<String, [u8; 32]>) -> DeploymentId {
+pub fn deployment_id(
+    deployment: &Deployment,
+    limits: &Limits,
+    assets: &BTreeMap<String, [u8; 32]>,
+) -> DeploymentId {
     let mut hash = Fields(Sha256::new());
     hash.text(FORMAT);
     hash.text(deployment.main.as_deref().unwrap_or(""));
     hash.text(&deployment.compatibility_date);
     hash.list(&deployment.compatibility_flags);
     hash.list(&deployment.crons);
+    hash.number(Limit::ALL.len());
+    for limit in Limit::ALL {
+        hash.text(limit.spec().key);
+        hash.bytes(&limits.get(*limit).to_le_bytes());
+    }
     hash.number(deployment.bindings.len());
     for (name, binding) in &deployment.bindings {
         hash.text(name);

@@ -23,10 +23,12 @@ mod paths;
 
 pub use bundler::{BuildOptions, Built, Bundler, Canceller};
 pub use config::{
-    AppConfig, BuildCommand, ConfigError, DevSettings, KeyDoc, MAX_CONFIG_BYTES, ModuleRule,
-    Project, configuration_keys,
+    AppConfig, BuildCommand, ConfigError, DevSettings, KeyDoc, KeyUse, MAX_CONFIG_BYTES,
+    ModuleRule, Project, configuration_keys,
 };
 pub use diagnostic::{BuildError, Diagnostic, Severity};
 pub use esbuild::ESBUILD_VERSION;
-pub use folder::{FolderError, MANIFEST, read_deployment, write_deployment};
+pub use folder::{
+    FolderError, MANIFEST, StoredDeployment, read_deployment, read_stored, write_deployment,
+};
 pub use identity::deployment_id;

@@ -100,12 +100,12 @@ impl Project {
         let mut reader = Reader::new(&shown, &text);
         let read = read_text(&mut reader, environment, config);
         if !reader.errors.is_empty() {
-            let mut diagnostics = reader.errors;
+            let mut diagnostics = std::mem::take(&mut reader.errors);
             diagnostics.sort_by_key(|d| (d.line, d.column));
             return Err(ConfigError { diagnostics });
         }
         debug_assert!(read, "a file that is not read has errors");
-        config.warnings = reader.warnings;
+        config.warnings = reader.take_warnings();
         config.files.push(file.to_owned());
         Ok(())
     }

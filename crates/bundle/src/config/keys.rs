@@ -81,7 +81,7 @@ pub const TOP: &[KeyDoc] = &[
     read("dev", true, "none", "`port`, `ip` of `verge dev`"),
     read("env", false, "{}", "named environments"),
     read("limits", true, "see below", "limits of the app, quantities with units"),
-    read("hosts", true, "[]", "host names that lead to this app"),
+    read("hosts", false, "[]", "host names that lead to this app"),
     read(
         "egress",
         true,

@@ -14,7 +14,7 @@ mod tree;
 pub use app::{AppConfig, BuildCommand, DevSettings, MAX_CONFIG_BYTES, ModuleRule};
 pub(crate) use find::read_bounded;
 pub use find::{ConfigError, Project};
-pub use keys::{KeyDoc, configuration_keys};
+pub use keys::{KeyDoc, Use as KeyUse, configuration_keys};
 
 /// Plain JSON of a JSONC text, or where and why it is none.
 pub(crate) fn jsonc_to_json(

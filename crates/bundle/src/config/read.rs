@@ -60,7 +60,7 @@ pub fn check_keys(reader: &mut Reader<'_>, path: &str, entries: &[Entry]) {
             }
             Some(Use::Read) | Some(Use::Ignored("")) => {}
             Some(Use::Ignored(why)) => {
-                reader.warn(format!("`{shown}` has no effect here: {why}"));
+                reader.ignored.push(format!("`{shown}` ({why})"));
             }
             Some(Use::Later(_)) if e.node.is_empty() => {}
             Some(Use::Later(service)) => reader.error(

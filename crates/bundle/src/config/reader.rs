@@ -15,11 +15,13 @@ pub struct Reader<'a> {
     pub text: &'a str,
     pub errors: Vec<Diagnostic>,
     pub warnings: Vec<String>,
+    /// Keys without effect, told in one warning.
+    pub ignored: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, errors: Vec::new(), warnings: Vec::new() }
+        Self { file, text, errors: Vec::new(), warnings: Vec::new(), ignored: Vec::new() }
     }
 
     pub fn error(&mut self, span: &Range<usize>, message: impl Into<String>) {
@@ -35,6 +37,15 @@ impl<'a> Reader<'a> {
         if !self.warnings.contains(&message) {
             self.warnings.push(message);
         }
+    }
+
+    /// All warnings, after the file was read.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        if !self.ignored.is_empty() {
+            warnings.insert(0, format!("without effect here: {}", self.ignored.join(", ")));
+        }
+        warnings
     }
 
     fn wrong(&mut self, path: &str, node: &Node, wanted: &str) {

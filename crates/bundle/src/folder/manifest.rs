@@ -23,6 +23,10 @@ pub const ASSETS: &str = "assets";
 pub struct Manifest {
     pub version: u32,
     pub id: String,
+    pub name: String,
+    pub hosts: Vec<String>,
+    /// Every limit by key, in its own unit.
+    pub limits: BTreeMap<String, u64>,
     pub main: Option<String>,
     pub compatibility_date: String,
     pub compatibility_flags: Vec<String>,

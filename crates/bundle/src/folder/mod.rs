@@ -8,9 +8,20 @@ mod write;
 
 use std::path::PathBuf;
 
+use verge_types::{AppName, Deployment, Limits};
+
 pub use manifest::MANIFEST;
-pub use read::read_deployment;
+pub use read::{read_deployment, read_stored};
 pub use write::write_deployment;
+
+/// A deployment and what else its folder says of the app.
+#[derive(Clone, Debug)]
+pub struct StoredDeployment {
+    pub name: AppName,
+    pub hosts: Vec<String>,
+    pub limits: Limits,
+    pub deployment: Deployment,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {

@@ -7,18 +7,30 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use verge_types::{AssetsConfig, Deployment, DeploymentId, Module};
+use verge_types::{AppName, AssetsConfig, Deployment, DeploymentId, Limits, Module};
 
-use super::FolderError;
 use super::manifest::{
     ASSETS, MANIFEST, MAX_FILES, MAX_MANIFEST_BYTES, MAX_MODULE_BYTES, MODULES, Manifest, VERSION,
     unhex,
 };
+use super::{FolderError, StoredDeployment};
 
+/// The deployment alone.
 pub fn read_deployment(dir: &Path) -> Result<Deployment, FolderError> {
+    read_stored(dir).map(|stored| stored.deployment)
+}
+
+/// The deployment and what its folder says of the app.
+pub fn read_stored(dir: &Path) -> Result<StoredDeployment, FolderError> {
     let open = |source| FolderError::Io { doing: "open", path: dir.to_owned(), source };
     let dir = fs::canonicalize(dir).map_err(open)?;
     let manifest = read_manifest(&dir)?;
+    let bad = |reason: String| FolderError::Manifest { path: dir.join(MANIFEST), reason };
+    let name = manifest.name.parse::<AppName>().map_err(|e| bad(e.to_string()))?;
+    let mut limits = Limits::default();
+    for (key, value) in &manifest.limits {
+        limits.set_key(key, &value.to_string()).map_err(|e| bad(e.to_string()))?;
+    }
     let mut budget = MAX_MODULE_BYTES;
     let mut seen = HashSet::new();
     let mut modules = Vec::with_capacity(manifest.modules.len());
@@ -50,12 +62,12 @@ pub fn read_deployment(dir: &Path) -> Result<Deployment, FolderError> {
         crons: manifest.crons,
         assets,
     };
-    let actual = crate::identity::deployment_id(&deployment, &hashes);
+    let actual = crate::identity::deployment_id(&deployment, &limits, &hashes);
     if actual.as_str() != manifest.id {
         return Err(FolderError::Id { given: manifest.id, actual: actual.to_string() });
     }
     deployment.id = actual;
-    Ok(deployment)
+    Ok(StoredDeployment { name, hosts: manifest.hosts, limits, deployment })
 }
 
 fn read_manifest(dir: &Path) -> Result<Manifest, FolderError> {

@@ -5,23 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use verge_types::Deployment;
+use verge_types::Limit;
 
-use super::FolderError;
 use super::manifest::{
     ASSETS, MANIFEST, MODULES, Manifest, ManifestAssets, ManifestModule, VERSION, hex,
 };
+use super::{FolderError, StoredDeployment};
 
 fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {
     let path = path.to_owned();
     move |source| FolderError::Io { doing, path, source }
 }
 
-/// Writes `deployment` with its assets (path to SHA-256) to `out`, replacing an older deployment.
+/// Writes a deployment with its assets (path to SHA-256) to `out`, replacing an older deployment.
 ///
 /// A folder that holds anything else is left alone.
 pub fn write_deployment(
-    deployment: &Deployment,
+    stored: &StoredDeployment,
     assets: &BTreeMap<String, [u8; 32]>,
     out: &Path,
 ) -> Result<(), FolderError> {
@@ -38,7 +38,7 @@ pub fn write_deployment(
         .map_err(io("make a folder in", &parent))?;
     let new = temporary.path().join("new");
     fs::create_dir(&new).map_err(io("make", &new))?;
-    fill(deployment, assets, &new)?;
+    fill(stored, assets, &new)?;
     let old = temporary.path().join("old");
     let replaced = out.exists();
     if replaced {
@@ -66,10 +66,11 @@ fn refuse_foreign(out: &Path) -> Result<(), FolderError> {
 }
 
 fn fill(
-    deployment: &Deployment,
+    stored: &StoredDeployment,
     assets: &BTreeMap<String, [u8; 32]>,
     new: &Path,
 ) -> Result<(), FolderError> {
+    let deployment = &stored.deployment;
     let mut modules = Vec::with_capacity(deployment.modules.len());
     for module in &deployment.modules {
         put(&new.join(MODULES), &module.path, &module.source)?;
@@ -91,6 +92,12 @@ fn fill(
     let manifest = Manifest {
         version: VERSION,
         id: deployment.id.as_str().to_owned(),
+        name: stored.name.as_str().to_owned(),
+        hosts: stored.hosts.clone(),
+        limits: Limit::ALL
+            .iter()
+            .map(|limit| (limit.spec().key.to_owned(), stored.limits.get(*limit)))
+            .collect(),
         main: deployment.main.clone(),
         compatibility_date: deployment.compatibility_date.clone(),
         compatibility_flags: deployment.compatibility_flags.clone(),

@@ -221,3 +221,75 @@ proptest! {
         read_as("verge.jsonc", &text);
     }
 }
+
+/// The tables of `docs/configuration.md` are what the code knows.
+#[test]
+fn the_documentation_has_every_key_default_and_unit() {
+    use verge_bundle::KeyUse;
+    use verge_types::{Limit, Unit};
+    let mut keys =
+        String::from("| Key | Default | Inherited | Holds |\n| --- | --- | --- | --- |\n");
+    let mut others = [String::new(), String::new(), String::new()];
+    for doc in verge_bundle::configuration_keys() {
+        let (list, text) = match doc.usage {
+            KeyUse::Read => {
+                let inherited = if doc.inherited { "yes" } else { "no" };
+                let _ = writeln!(
+                    keys,
+                    "| `{}` | {} | {inherited} | {} |",
+                    doc.key,
+                    if doc.default.is_empty() { "none" } else { doc.default },
+                    doc.holds
+                );
+                continue;
+            }
+            KeyUse::Ignored("") => (0, format!("`{}`", doc.key)),
+            KeyUse::Ignored(why) => (0, format!("`{}` ({why})", doc.key)),
+            KeyUse::Later(service) => (1, format!("`{}` ({service})", doc.key)),
+            KeyUse::Refused(instead) => (2, format!("`{}` ({instead})", doc.key)),
+        };
+        let _ = write!(others[list], "{}{text}", if others[list].is_empty() { "" } else { ", " });
+    }
+    let _ = write!(
+        keys,
+        "\nAccepted without effect, with a warning: {}.\n\n\
+         Of services that this version does not have, refused by name: {}.\n\n\
+         Never supported: {}.\n",
+        others[0], others[1], others[2]
+    );
+    let mut limits =
+        String::from("| Key | Default | Least | Most | Why |\n| --- | --- | --- | --- | --- |\n");
+    for limit in Limit::ALL {
+        let spec = limit.spec();
+        let shown = |value: u64| match spec.unit {
+            Unit::Bytes if value > 0 && value % (1 << 20) == 0 => format!("{} MiB", value >> 20),
+            Unit::Bytes if value > 0 && value % (1 << 10) == 0 => format!("{} KiB", value >> 10),
+            Unit::Bytes => format!("{value} bytes"),
+            Unit::Milliseconds => format!("{value} ms"),
+            Unit::Count => value.to_string(),
+        };
+        let _ = writeln!(
+            limits,
+            "| `{}` | {} | {} | {} | {} |",
+            spec.key,
+            shown(spec.default),
+            shown(spec.min),
+            shown(spec.max),
+            spec.reason
+        );
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let before = std::fs::read_to_string(&path).unwrap();
+    let mut after = before.clone();
+    for (name, table) in [("keys", &keys), ("limits", &limits)] {
+        let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+        let start = after.find(&open).unwrap() + open.len();
+        let end = after.find(&close).unwrap();
+        after.replace_range(start..end, table);
+    }
+    if std::env::var_os("VERGE_BLESS").is_some() {
+        std::fs::write(&path, &after).unwrap();
+        return;
+    }
+    assert!(before == after, "docs/configuration.md is behind the code: run with VERGE_BLESS=1");
+}

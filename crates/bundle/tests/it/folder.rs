@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use verge_bundle::{BuildError, BuildOptions, FolderError, MANIFEST, read_deployment};
+use verge_bundle::{BuildError, BuildOptions, FolderError, MANIFEST, read_deployment, read_stored};
 
 use crate::support::Folder;
 
@@ -11,7 +11,7 @@ fn written() -> (Folder, PathBuf) {
     let folder = Folder::new(&[
         (
             "verge.jsonc",
-            r#"{ "main": "index.ts", "vars": { "A": { "deep": [1] } }, "triggers": { "crons": ["* * * * *"] },
+            r#"{ "name": "stored", "main": "index.ts", "limits": { "heap": "64MiB" }, "vars": { "A": { "deep": [1] } }, "triggers": { "crons": ["* * * * *"] },
                  "services": [{ "binding": "B", "service": "other", "props": { "x": 1 } }],
                  "assets": { "directory": "public", "binding": "ASSETS", "run_worker_first": ["/api/*"] } }"#,
         ),
@@ -36,7 +36,9 @@ fn build(folder: &Folder, out: &Path) -> Result<verge_bundle::Built, BuildError>
 fn what_was_written_reads_back_the_same() {
     let (folder, out) = written();
     let built = folder.build().unwrap().deployment;
-    let read = read_deployment(&out).unwrap();
+    let stored = read_stored(&out).unwrap();
+    assert_eq!((stored.name.as_str(), stored.limits.heap), ("stored", 64 << 20));
+    let read = stored.deployment;
     assert_eq!(read.id, built.id);
     assert_eq!((read.main, read.bindings, read.crons), (built.main, built.bindings, built.crons));
     assert_eq!(read.modules.len(), built.modules.len());
@@ -110,6 +112,10 @@ fn other_content_is_refused() {
     let error = tampered(|text| text.replace("2026-11-24", "2026-11-25"));
     assert!(matches!(error, FolderError::Id { .. }), "{error}");
     let error = tampered(|text| text.replacen('{', "{ \"surprise\": 1,", 1));
+    assert!(matches!(error, FolderError::Manifest { .. }), "{error}");
+    let error = tampered(|text| text.replace("\"heap\": 67108864", "\"heap\": 67108865"));
+    assert!(matches!(error, FolderError::Id { .. }), "{error}");
+    let error = tampered(|text| text.replace("\"heap\": 67108864", "\"heap\": 1"));
     assert!(matches!(error, FolderError::Manifest { .. }), "{error}");
     let error = tampered(|text| text.replace("\"version\": 1", "\"version\": 9"));
     assert!(matches!(error, FolderError::Manifest { .. }), "{error}");
