@@ -18,7 +18,7 @@ use crate::config::AppConfig;
 use crate::diagnostic::{BuildError, Diagnostic};
 use crate::esbuild::{self, Bundled, Job, Wanted};
 use crate::folder::StoredDeployment;
-use crate::graph::{Graph, TranspileCache, walk};
+use crate::graph::{Graph, TranspileCache, walk, with_stack};
 
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
@@ -207,7 +207,10 @@ impl Bundler {
             source,
         })?;
         watched.extend(compiler.files.iter().cloned());
-        let graph = walk(main, config, &compiler, cache, watched)?;
+        let graph =
+            with_stack(|| walk(main, config, &compiler, cache, watched)).map_err(|source| {
+                BuildError::Io { doing: "transpile", path: main.clone(), source }
+            })??;
         let minify = options.minify || config.minify;
         let replaced = !config.define.is_empty() || !config.alias.is_empty();
         if config.no_bundle || (graph.outside.is_empty() && !minify && !replaced) {

@@ -163,6 +163,11 @@ fn alias(
     found: &mut BTreeMap<String, String>,
     wrong: &mut Vec<Diagnostic>,
 ) {
+    if name.starts_with('.') || name.starts_with('/') {
+        let text = format!("import map: `{name}` is a path; only names like `@/` can be mapped");
+        wrong.push(Diagnostic::error(text));
+        return;
+    }
     // An alias also stands for what is below it, so `@/` is the alias `@`.
     let key = name.trim_end_matches('/');
     match target {

@@ -35,6 +35,7 @@ pub fn collect(
         .collect();
     let mut collected = Collected { modules: Vec::new(), inputs, warnings: Vec::new() };
     let mut required = BTreeSet::new();
+    let mut slashed = BTreeSet::new();
     for (name, output) in &meta.outputs {
         let path = crate::paths::join(root, Path::new(name));
         let inside = crate::paths::shown(out, &path);
@@ -43,9 +44,16 @@ pub fn collect(
         }
         for import in output.imports.iter().filter(|i| i.external && i.kind == "require-call") {
             if is_provided(&import.path) {
-                required.insert(import.path.clone());
+                required.insert(import.path.trim_end_matches('/').to_owned());
             }
         }
+        slashed.extend(
+            output
+                .imports
+                .iter()
+                .filter(|i| i.external && i.path.ends_with('/'))
+                .map(|i| i.path.clone()),
+        );
         match inside.rsplit_once('.').map(|(_, extension)| extension) {
             Some("map") => {}
             Some("js") => collected.modules.push(code(&path, inside, out, root)?),
@@ -65,6 +73,7 @@ pub fn collect(
         return Err(BuildError::Bundler("it wrote no entry module".into()));
     }
     strip_queries(&mut collected.modules);
+    strip_slashes(&mut collected.modules, &slashed);
     add_require(&mut collected.modules, &required);
     collected.modules.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(collected)
@@ -140,6 +149,22 @@ fn strip_queries(modules: &mut [Module]) {
             }
         }
         module.source = text.into();
+    }
+}
+
+/// `require("punycode/")` is how packages ask for the package and not for the built-in; here
+/// both are the built-in, whose name has no slash. Blanks keep columns true.
+fn strip_slashes(modules: &mut [Module], slashed: &BTreeSet<String>) {
+    for module in modules.iter_mut().filter(|m| m.kind == ModuleKind::Esm) {
+        let Ok(text) = std::str::from_utf8(&module.source) else { continue };
+        let mut text = text.to_owned();
+        for path in slashed.iter().filter(|path| is_provided(path)) {
+            let bare = path.trim_end_matches('/');
+            text = text.replace(&format!("\"{path}\""), &format!("\"{bare}\" "));
+        }
+        if text.len() == module.source.len() && text.as_bytes() != module.source.as_ref() {
+            module.source = text.into();
+        }
     }
 }
 

@@ -57,7 +57,6 @@ pub fn remove_abandoned() {
 pub fn bundle(job: &Job<'_>) -> Result<Bundled, BuildError> {
     let config = job.wanted.config;
     let root = &config.root;
-    let program = program::find(root, job.search)?;
     // Removed when this returns, whatever happens.
     let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempdir().map_err(|source| {
         BuildError::Io { doing: "make a folder in", path: std::env::temp_dir(), source }
@@ -68,8 +67,11 @@ pub fn bundle(job: &Job<'_>) -> Result<Bundled, BuildError> {
         source,
     })?;
     let (out, meta) = (folder.join("out"), folder.join("meta.json"));
+    // First: what is wrong with the code is told whether or not there is a bundler.
+    let arguments = arguments(&job.wanted, &out, &meta)?;
+    let program = program::find(root, job.search)?;
     let mut command = Command::new(&program);
-    command.current_dir(root).args(arguments(&job.wanted, &out, &meta)?);
+    command.current_dir(root).args(arguments);
     // It must not read flags or a service address out of our environment.
     command.env_remove("ESBUILD_BINARY_PATH").env("NO_COLOR", "1");
     let limit = config.build_timeout;

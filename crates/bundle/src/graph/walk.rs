@@ -79,6 +79,15 @@ pub fn walk(
             graph.errors.push(Diagnostic::error("this module is not UTF-8").in_file(&shown));
             continue;
         };
+        if !super::depth::is_shallow(&text) {
+            let text =
+                "this module nests too deep to be transpiled in process; it needs the bundler";
+            graph.outside.push(Outside {
+                specifier: String::new(),
+                diagnostic: Diagnostic::error(text).in_file(&shown),
+            });
+            continue;
+        }
         let module = match cache.get(&path, &shown, text, options) {
             Ok(module) => module,
             Err(errors) => {

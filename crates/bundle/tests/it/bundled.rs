@@ -62,6 +62,7 @@ fn built_ins_are_external_also_for_commonjs_packages() {
         (
             "node_modules/old/index.js",
             "const fs = require('fs'); const { EventEmitter } = require('node:events');\n\
+             const url = require('url/'); if (!url.parse) throw new Error('url/');\n\
              let extra; try { extra = require('not-there'); } catch {}\n\
              module.exports = () => typeof fs.readFileSync + typeof EventEmitter + typeof extra;\n",
         ),

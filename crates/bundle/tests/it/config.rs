@@ -262,8 +262,12 @@ fn the_documentation_has_every_key_default_and_unit() {
     for limit in Limit::ALL {
         let spec = limit.spec();
         let shown = |value: u64| match spec.unit {
-            Unit::Bytes if value > 0 && value % (1 << 20) == 0 => format!("{} MiB", value >> 20),
-            Unit::Bytes if value > 0 && value % (1 << 10) == 0 => format!("{} KiB", value >> 10),
+            Unit::Bytes if value > 0 && value.is_multiple_of(1 << 20) => {
+                format!("{} MiB", value >> 20)
+            }
+            Unit::Bytes if value > 0 && value.is_multiple_of(1 << 10) => {
+                format!("{} KiB", value >> 10)
+            }
             Unit::Bytes => format!("{value} bytes"),
             Unit::Milliseconds => format!("{value} ms"),
             Unit::Count => value.to_string(),

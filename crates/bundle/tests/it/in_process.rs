@@ -222,3 +222,63 @@ fn a_running_build_can_be_cancelled() {
     assert!(matches!(error, BuildError::Cancelled), "{error}");
     thread.join().unwrap();
 }
+
+#[test]
+fn packages_of_other_registries_are_refused_by_name_even_without_a_bundler() {
+    let folder = Folder::new(&[
+        ("i.ts", "import 'jsr:@std/path@1';\n"),
+        ("verge.jsonc", r#"{ "main": "i.ts" }"#),
+    ]);
+    let text = build(&folder).unwrap_err().to_string();
+    assert!(text.contains("`jsr:@std/path@1`"), "{text}");
+    folder.write("i.ts", "import 'https://example.com/x.ts';\n");
+    let text = build(&folder).unwrap_err().to_string();
+    assert!(text.contains("not fetched from the network"), "{text}");
+}
+
+#[test]
+fn no_bundle_keeps_modules_and_refuses_packages() {
+    let folder = Folder::new(&[
+        ("verge.jsonc", r#"{ "main": "i.ts", "no_bundle": true, "minify": true }"#),
+        ("i.ts", "import './j.ts';\nexport default {};\n"),
+        ("j.ts", "console.log(1 as number);\n"),
+    ]);
+    assert_eq!(build(&folder).unwrap().modules.len(), 2);
+    folder.write("j.ts", "import 'hono';\n");
+    let text = build(&folder).unwrap_err().to_string();
+    assert!(text.contains("j.ts:1:8") && text.contains("`no_bundle`"), "{text}");
+}
+
+#[test]
+fn the_output_folder_must_not_lie_inside_the_assets() {
+    let folder = Folder::new(&[("index.html", "<p>")]);
+    let options = BuildOptions { out_dir: Some("dist".into()), ..Default::default() };
+    let text = folder.bundler().build(&folder.config(), options).unwrap_err().to_string();
+    assert!(text.contains("inside the assets"), "{text}");
+}
+
+#[test]
+fn deeply_nested_code_is_an_error_and_no_crash() {
+    let folder = Folder::new(&[("verge.jsonc", r#"{ "main": "i.ts" }"#), ("i.ts", "")]);
+    // Just below and far above what is parsed in process.
+    for times in [1, 50] {
+        for text in [
+            "(".repeat(1_000 * times),
+            format!("x = {}1{}", "(".repeat(999 * times), ")".repeat(999 * times)),
+            "[".repeat(999 * times),
+            "{".repeat(999 * times),
+            "if(a){".repeat(999 * times),
+            format!("x = {}1;", "!".repeat(9_000 * times)),
+            format!("x = 1{};", " + 1".repeat(4_900 * times)),
+            format!("x = {}1;", "a?b:".repeat(2_400 * times)),
+            format!("x = {}1;", "a=>".repeat(2_400 * times)),
+            format!("x = {}1;", "typeof ".repeat(9_000 * times)),
+            format!("x = a{};", ".b()".repeat(2_400 * times)),
+            format!("type X = {}1;", "a | ".repeat(4_000 * times)),
+        ] {
+            folder.write("i.ts", text);
+            // Either way: the process is still there.
+            let _ = build(&folder);
+        }
+    }
+}
