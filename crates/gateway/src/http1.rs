@@ -20,7 +20,8 @@ use crate::config::GatewayConfig;
 use crate::connection::{Connection, Stage};
 use crate::exchange::Exchange;
 use crate::strict::Strict;
-use crate::vitals::{Timeouts, Verdict, Vitals, Watch};
+use crate::vitals::Vitals;
+use crate::watch::{Timeouts, Verdict, Watch};
 use crate::wire::{Guard, Socket, Wire};
 
 /// hyper wants room for at least this much.

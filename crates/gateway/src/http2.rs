@@ -21,7 +21,8 @@ use verge_telemetry::Rejection;
 
 use crate::connection::{Connection, Stage};
 use crate::exchange::Exchange;
-use crate::vitals::{Timeouts, Verdict, Vitals, Watch};
+use crate::vitals::Vitals;
+use crate::watch::{Timeouts, Verdict, Watch};
 use crate::wire::{Budget, Guard, Socket, Wire};
 
 /// hyper calls the service and then hands the stream to the executor, in one go; this is

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! A connection's way through the files: `listen` accepts and finds out the protocol,
-//! `wire` carries its bytes past `strict`, `http1` or `http2` drive hyper under the watch of
-//! `vitals`; for each request `exchange` checks, routes, asks the service and fits its
+//! `wire` carries its bytes past `strict`, `http1` or `http2` drive hyper under the `watch` of
+//! its `vitals`; for each request `exchange` checks, routes, asks the service and fits its
 //! answer, `respond` turns faults into pages, `finish` settles metrics and the access log.
 
 mod admission;
@@ -36,6 +36,7 @@ mod strict;
 mod tls;
 mod trace;
 mod vitals;
+mod watch;
 mod websocket;
 mod wire;
 
