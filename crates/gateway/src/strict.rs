@@ -423,6 +423,30 @@ mod tests {
         assert_eq!(strict.phase(), Phase::Tunnel);
     }
 
+    /// Mutated requests: no cut of the bytes changes the verdict (`feed` asserts it), and
+    /// nothing panics.
+    #[test]
+    fn mutations_never_panic_and_cuts_never_matter() {
+        let bases: [&[u8]; 3] = [
+            b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nt: 1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+        ];
+        for _ in 0..20_000 {
+            let mut bytes = bases[crate::ids::next() as usize % bases.len()].to_vec();
+            for _ in 0..1 + crate::ids::next() % 4 {
+                let at = crate::ids::next() as usize % bytes.len();
+                match crate::ids::next() % 4 {
+                    0 => bytes[at] = crate::ids::next() as u8,
+                    1 => bytes.insert(at, b"\r\n :0f;\0"[crate::ids::next() as usize % 8]),
+                    2 if bytes.len() > 1 => drop(bytes.remove(at)),
+                    _ => bytes.rotate_left(at),
+                }
+            }
+            let _ = feed(&bytes);
+        }
+    }
+
     #[test]
     fn what_is_kept_is_bounded() {
         let mut strict = Strict::new(100);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod drain;
+mod generated;
 mod http1;
 mod http2;
 mod limits;

@@ -239,6 +239,10 @@ impl AccessLog for Log {
 }
 
 impl Log {
+    pub fn any(&self, fits: impl Fn(&AccessRecord) -> bool) -> bool {
+        self.0.lock().unwrap().iter().any(fits)
+    }
+
     /// Waits for the first record that fits.
     pub async fn find(&self, fits: impl Fn(&AccessRecord) -> bool) -> AccessRecord {
         until("an access record", || self.0.lock().unwrap().iter().any(&fits)).await;
