@@ -105,7 +105,7 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
                 Stage::Draining => {}
             }
             if let Some(now) = timer.fired(sleep.as_mut()) {
-                match watch.check(&vitals, now) {
+                match watch.check(&vitals, vitals.moved(), now) {
                     Verdict::Fine => {}
                     Verdict::Idle if !leaving => {
                         leaving = true;

@@ -169,7 +169,9 @@ pub async fn serve(connection: Arc<Connection>, socket: Socket, early: Vec<u8>) 
             }
             let now = Instant::now();
             vitals.busy(connection.running() > 0);
-            match watch.check(&vitals, now) {
+            // Our own pings and their answers must not keep an unused connection open.
+            let progress = connection.progress().count().wrapping_add(vitals.bulk());
+            match watch.check(&vitals, progress, now) {
                 Verdict::Fine => {}
                 Verdict::Idle if leaving.is_none() => {
                     leaving = Some(now);

@@ -29,6 +29,9 @@ const ANSWER_NONE: u8 = 0;
 const ANSWER_HTTP: u8 = 1;
 const ANSWER_TUNNEL: u8 = 2;
 
+/// Writes of fewer bytes may be pings and window updates only.
+const BULK: usize = 512;
+
 const NEVER: u64 = u64::MAX;
 
 /// Only the connection's own tasks write; relaxed order is enough for a watch that samples.
@@ -37,6 +40,7 @@ pub struct Vitals {
     base: Instant,
     reads: AtomicU64,
     writes: AtomicU64,
+    bulk: AtomicU64,
     write_blocked: AtomicBool,
     phase: AtomicU8,
     heads: AtomicU64,
@@ -64,6 +68,7 @@ impl Vitals {
             base: now,
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            bulk: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Idle as u8),
             heads: AtomicU64::new(0),
@@ -108,8 +113,11 @@ impl Vitals {
     }
 
     /// The client took bytes.
-    pub fn wrote(&self) {
+    pub fn wrote(&self, bytes: usize) {
         Self::bump(&self.writes);
+        if bytes >= BULK {
+            Self::bump(&self.bulk);
+        }
         self.write_blocked.store(false, Relaxed);
     }
 
@@ -240,6 +248,16 @@ impl Vitals {
             NEVER => None,
             millis => Some(self.base + Duration::from_millis(millis)),
         }
+    }
+
+    /// Changes with every byte either way.
+    pub fn moved(&self) -> u64 {
+        self.reads().wrapping_add(self.writes())
+    }
+
+    /// Changes when the client takes body bytes: control frames are smaller than `BULK`.
+    pub fn bulk(&self) -> u64 {
+        self.bulk.load(Relaxed)
     }
 
     pub fn reads(&self) -> u64 {

@@ -107,10 +107,11 @@ impl Watch {
         self.timeouts.tick()
     }
 
-    /// Looks at an HTTP/1 connection.
-    pub fn check(&mut self, vitals: &Vitals, now: Instant) -> Verdict {
+    /// Looks at a connection. `progress` is what keeps it from being idle: any number that
+    /// changes while something of use happens.
+    pub fn check(&mut self, vitals: &Vitals, progress: u64, now: Instant) -> Verdict {
         let t = self.timeouts;
-        let (reads, writes) = (vitals.reads(), vitals.writes());
+        let writes = vitals.writes();
         if self.linger.over(vitals.is_closing(), 0, now, t.linger) {
             return Verdict::Lingered;
         }
@@ -130,7 +131,7 @@ impl Watch {
         if self.head.over(head_due, heads.max(1), now, t.head) {
             return Verdict::Cut(Rejection::head_timeout);
         }
-        if self.idle.over(!head_due, reads, now, t.idle) {
+        if self.idle.over(!head_due, progress, now, t.idle) {
             return Verdict::Idle;
         }
         Verdict::Fine
@@ -188,9 +189,12 @@ mod tests {
         for second in 0..10 {
             vitals.read();
             vitals.framing(Phase::Head, 1);
-            assert_eq!(watch.check(&vitals, start + second * SECOND), Verdict::Fine);
+            assert_eq!(
+                watch.check(&vitals, vitals.moved(), start + second * SECOND),
+                Verdict::Fine
+            );
         }
-        let verdict = watch.check(&vitals, start + 10 * SECOND);
+        let verdict = watch.check(&vitals, vitals.moved(), start + 10 * SECOND);
         assert_eq!(verdict, Verdict::Cut(Rejection::head_timeout));
     }
 
@@ -199,12 +203,12 @@ mod tests {
         let (mut watch, vitals, start) = watch();
         vitals.read();
         vitals.framing(Phase::Idle, 1);
-        assert_eq!(watch.check(&vitals, start), Verdict::Fine);
-        assert_eq!(watch.check(&vitals, start + 20 * SECOND), Verdict::Idle);
+        assert_eq!(watch.check(&vitals, vitals.moved(), start), Verdict::Fine);
+        assert_eq!(watch.check(&vitals, vitals.moved(), start + 20 * SECOND), Verdict::Idle);
         vitals.begin();
-        assert_eq!(watch.check(&vitals, start + 40 * SECOND), Verdict::Fine);
+        assert_eq!(watch.check(&vitals, vitals.moved(), start + 40 * SECOND), Verdict::Fine);
         vitals.finish();
-        assert_eq!(watch.check(&vitals, start + 60 * SECOND), Verdict::Fine);
+        assert_eq!(watch.check(&vitals, vitals.moved(), start + 60 * SECOND), Verdict::Fine);
     }
 
     #[test]
@@ -213,11 +217,14 @@ mod tests {
         vitals.framing(Phase::Body, 1);
         vitals.begin();
         for second in 0..30 {
-            assert_eq!(watch.check(&vitals, start + second * SECOND), Verdict::Fine);
+            assert_eq!(
+                watch.check(&vitals, vitals.moved(), start + second * SECOND),
+                Verdict::Fine
+            );
         }
         vitals.body_wanted();
-        assert_eq!(watch.check(&vitals, start + 30 * SECOND), Verdict::Fine);
-        let verdict = watch.check(&vitals, start + 35 * SECOND);
+        assert_eq!(watch.check(&vitals, vitals.moved(), start + 30 * SECOND), Verdict::Fine);
+        let verdict = watch.check(&vitals, vitals.moved(), start + 35 * SECOND);
         assert_eq!(verdict, Verdict::Cut(Rejection::body_timeout));
     }
 
@@ -227,11 +234,14 @@ mod tests {
         vitals.framing(Phase::Idle, 1);
         vitals.begin();
         for second in 0..30 {
-            vitals.wrote();
+            vitals.wrote(1);
             vitals.write_blocked();
-            assert_eq!(watch.check(&vitals, start + second * SECOND), Verdict::Fine);
+            assert_eq!(
+                watch.check(&vitals, vitals.moved(), start + second * SECOND),
+                Verdict::Fine
+            );
         }
-        let verdict = watch.check(&vitals, start + 40 * SECOND);
+        let verdict = watch.check(&vitals, vitals.moved(), start + 40 * SECOND);
         assert_eq!(verdict, Verdict::Cut(Rejection::write_stall));
     }
 }

@@ -245,7 +245,8 @@ impl AsyncWrite for Wire {
 
 fn note_write(vitals: &Vitals, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
     match &poll {
-        Poll::Ready(_) => vitals.wrote(),
+        Poll::Ready(Ok(bytes)) => vitals.wrote(*bytes),
+        Poll::Ready(Err(_)) => {}
         Poll::Pending => vitals.write_blocked(),
     }
     poll

@@ -259,8 +259,35 @@ async fn nonsense_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_slow_download_is_not_idle() {
+    let stage = Stage::with(|config| {
+        config.idle_timeout = Duration::from_millis(300);
+        config.write_stall_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let mut client = h2(&stage).await;
+    let (response, _) = client.send_request(h2_get("/full/8"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let (mut taken, start) = (0, std::time::Instant::now());
+    while let Some(data) = timeout(PATIENCE, body.data()).await.unwrap() {
+        let length = data.unwrap().len();
+        taken += length;
+        if start.elapsed() < Duration::from_secs(2) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        body.flow_control().release_capacity(length).unwrap();
+    }
+    assert_eq!(taken, 8 << 20);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let stage = Stage::with(|config| config.idle_timeout = Duration::from_millis(300)).await;
+    let stage = Stage::with(|config| {
+        config.idle_timeout = Duration::from_millis(300);
+        // Pings and their answers are no use of a connection.
+        config.h2_ping_interval = Duration::from_millis(50);
+    })
+    .await;
     let mut client = h2(&stage).await;
     let (response, _) = client.send_request(h2_get("/"), true).unwrap();
     h2_read(response.await.unwrap().into_body()).await.unwrap();

@@ -77,6 +77,27 @@ async fn a_reader_that_stops_is_cut_and_holds_little() {
     assert_eq!(entry.fault, Some("client_gone"));
 }
 
+/// The whole body is with us at once; sending it takes several times the idle timeout.
+#[tokio::test]
+async fn a_slow_download_is_not_idle() {
+    let stage = Stage::with(hasty).await;
+    let mut stream = stage.connect().await;
+    stream.write_all(get("app.test", "/full/40").as_bytes()).await.unwrap();
+    let (mut taken, mut buffer, start) = (0, vec![0; 1 << 20], Instant::now());
+    loop {
+        let n = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+        if n == 0 {
+            break;
+        }
+        taken += n;
+        // Slow at first, so that the timeouts get their chance.
+        if start.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert!(taken > 40 << 20, "{taken}");
+}
+
 #[tokio::test]
 async fn large_heads_are_refused() {
     let stage = Stage::new().await;

@@ -83,6 +83,11 @@ async fn act(request: Request<Body>, cx: RequestContext, seen: Arc<Seen>) -> Ans
         }
         "never" => std::future::pending().await,
         "stream" => Ok(Response::new(endless(argument.parse().unwrap_or(1), seen))),
+        // All at hand at once, so that the request is over for us long before it is sent.
+        "full" => {
+            let size = argument.parse::<usize>().unwrap() << 20;
+            Ok(Response::new(Body::from(Bytes::from(vec![b'x'; size]))))
+        }
         "drip" => {
             let (send, body) = channel();
             tokio::spawn(async move {
