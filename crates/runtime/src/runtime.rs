@@ -86,9 +86,19 @@ impl Runtime {
     /// Makes `options` the app of its name. An app that had the name keeps its running
     /// requests; whoever holds it should [`App::retire`] it.
     pub fn load(&self, options: AppOptions) -> Arc<App> {
-        let app = App::new(self.0.clone(), options);
-        self.0.apps.write().insert(app.name().clone(), Arc::downgrade(&app));
+        let app = self.prepare(options);
+        self.publish(&app);
         app
+    }
+
+    /// An app that other apps do not reach by its name yet, so that it can be tried first.
+    pub fn prepare(&self, options: AppOptions) -> Arc<App> {
+        App::new(self.0.clone(), options)
+    }
+
+    /// Makes `app` the one that service bindings of its name lead to.
+    pub fn publish(&self, app: &Arc<App>) {
+        self.0.apps.write().insert(app.name().clone(), Arc::downgrade(app));
     }
 }
 

@@ -1,0 +1,52 @@
+# The ways to build, try and test Verge. `make` alone explains itself.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help dev test test-smoke bench build examples setup lint clean-examples
+
+# The engine is looked for once, when a target needs it.
+ENGINE = eval "$$(scripts/engine)" && \
+	if [ -n "$$RUSTY_V8_ARCHIVE" ]; then export RUSTY_V8_ARCHIVE; else unset RUSTY_V8_ARCHIVE; fi && \
+	case "$$VERGE_FEATURES" in *quickjs*) scripts/setup quickjs && . scripts/quickjs ;; *) scripts/setup ;; esac
+NPM_CI = npm ci --no-audit --no-fund --loglevel=error
+# A folder's packages are installed when its lock file is newer than they are.
+PACKAGES = js/bundler examples/hono examples/react
+STAMPS = $(PACKAGES:%=%/node_modules/.package-lock.json)
+APP ?= examples/worker
+
+help: ## this list
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo 'Settings: APP=examples/hono for `make dev`; VERGE_ENGINE=quickjs; RUSTY_V8_ARCHIVE or'
+	@echo 'VERGE_V8_DIR name the V8 library. Needs Rust (1.95) and Node (20); `make setup` tells'
+	@echo 'which Debian packages are missing.'
+
+dev: examples ## build, serve an example (APP=…), say what to try
+	@$(ENGINE) && cargo build -p verge $$VERGE_FEATURES && exec target/debug/verge dev $(APP)
+
+build: $(STAMPS) ## the optimised binary, target/release/verge
+	@$(ENGINE) && cargo build --release -p verge $$VERGE_FEATURES
+
+test: examples ## every test
+	@$(ENGINE) && scripts/test
+
+test-smoke: examples ## the smoke tests, on either engine
+	@$(ENGINE) && scripts/test smoke
+
+bench: $(STAMPS) ## benchmarks with the peers beside us; writes docs/performance.md
+	@$(ENGINE) && benches/run
+
+lint: ## formatting and clippy, warnings are errors
+	@$(ENGINE) && cargo fmt --all --check && cargo clippy --workspace --all-targets $$VERGE_FEATURES -- -D warnings
+
+examples: $(STAMPS) ## install the examples' packages
+
+setup: ## check what the machine has
+	@scripts/setup
+
+$(STAMPS): %/node_modules/.package-lock.json: %/package-lock.json
+	@scripts/setup
+	@echo "npm ci in $*"
+	@cd $* && $(NPM_CI)
+	@touch $@

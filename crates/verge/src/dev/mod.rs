@@ -1,0 +1,196 @@
+//! `verge dev`: serve apps, follow every change.
+//!
+//! `site` is one app and its versions, `rebuild` makes the next version when `watch` sees a
+//! change, `front` is what requests meet, `router` finds the app of a host name, `listen`
+//! binds the port. What it must never do: drop a request because of a swap.
+
+mod assets;
+mod console;
+mod crons;
+mod error_page;
+mod events;
+mod front;
+mod inner;
+mod listen;
+mod live_reload;
+mod rebuild;
+mod router;
+mod site;
+mod stack;
+mod tls;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch as signal;
+use verge_runtime::{Egress, Runtime, RuntimeConfig};
+use verge_telemetry::Metrics;
+
+use crate::cli::Dev;
+use crate::failure::Failure;
+use crate::package;
+use crate::terminal::{Style, Terminal};
+use console::Console;
+use router::Router;
+use site::Site;
+
+/// After Ctrl-C a running build is cancelled and its child process and files are removed.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
+pub fn run(args: Dev, terminal: &Terminal) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new("io", format!("cannot start the event loop: {e}")))?;
+    let done = runtime.block_on(serve(args, *terminal));
+    // A build that does not end must not keep the process.
+    runtime.shutdown_timeout(CLEAN_UP);
+    done
+}
+
+async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
+    let (stop, stopped) = signal::channel(false);
+    listen::stop_on_signal(stop, terminal)?;
+    let mut projects = Vec::new();
+    for dir in &args.dirs {
+        projects.push(package::open(dir, args.env.as_deref())?);
+    }
+    let several = projects.len() > 1;
+    refuse_same_names(&projects)?;
+    let preferred = projects[0].1.dev.clone();
+
+    let metrics = Metrics::new();
+    let console = Arc::new(Console::new(terminal, several));
+    let mut config = RuntimeConfig::new(console.clone());
+    config.metrics = Some(metrics.clone());
+    let allow = projects.iter().flat_map(|(_, config)| config.egress_allow.clone()).collect();
+    config.egress = Egress { allow, ..Egress::default() };
+    let isolates = Runtime::start(config).map_err(|error| {
+        Failure::new("egress", error.to_string())
+            .hint("`egress.allow` takes entries such as \"127.0.0.1:5432\"")
+    })?;
+
+    let mut sites = Vec::new();
+    for (project, config) in projects {
+        let site = Site::new(site::Parts {
+            project,
+            environment: args.env.clone(),
+            runtime: isolates.clone(),
+            metrics: metrics.clone(),
+            terminal,
+            stopped: stopped.clone(),
+            live_reload: args.live,
+        }, config);
+        sites.push(Arc::new(site));
+    }
+    // The watchers first: a file that is saved during the first build is not missed.
+    let mut rebuilds = Vec::new();
+    for site in &sites {
+        rebuilds.push(rebuild::Rebuild::start(site.clone())?);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut rebuild in rebuilds {
+        rebuild.first().await;
+        tasks.spawn(rebuild.run());
+    }
+    if args.crons {
+        for site in &sites {
+            tasks.spawn(crons::run(site.clone()));
+        }
+    }
+
+    let scheme = if args.https { "https" } else { "http" };
+    let host = match args.host {
+        Some(host) => Some(host),
+        None => listen::preferred_address(preferred.ip.as_deref())?,
+    };
+    let router = Arc::new(Router::new(sites.clone(), host.is_some()));
+    let listener = listen::bind(&listen::Wanted {
+        host,
+        port: args.port,
+        preferred: preferred.port,
+        https: args.https,
+        metrics,
+        router,
+        console,
+        terminal,
+    })
+    .await?;
+    announce(&sites, scheme, listener.port, terminal, &args);
+    listener.serve(stopped).await;
+    for site in &sites {
+        site.cancel_build();
+    }
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    // What is left belongs to the process and ends with it.
+    let _ = tokio::time::timeout(CLEAN_UP, ended).await;
+    terminal.event("stopped", json!({}));
+    Ok(())
+}
+
+fn refuse_same_names(
+    projects: &[(verge_bundle::Project, verge_bundle::AppConfig)],
+) -> Result<(), Failure> {
+    for (at, (project, config)) in projects.iter().enumerate() {
+        if let Some((other, _)) = projects[..at].iter().find(|(_, c)| c.name == config.name) {
+            let message = format!(
+                "{} and {} are both named `{}`",
+                other.dir().display(),
+                project.dir().display(),
+                config.name
+            );
+            return Err(Failure::new("same_name", message)
+                .hint("give one of them another `name` in its configuration"));
+        }
+    }
+    Ok(())
+}
+
+fn announce(sites: &[Arc<Site>], scheme: &str, port: u16, terminal: Terminal, args: &Dev) {
+    let url = format!("{scheme}://localhost:{port}");
+    let apps: Vec<_> = sites.iter().map(|site| site.state()).collect();
+    if terminal.is_json() {
+        let list: Vec<_> = apps
+            .iter()
+            .map(|state| {
+                let name = &state.config.name;
+                json!({
+                    "name": name.as_str(),
+                    "url": format!("{scheme}://{name}.localhost:{port}"),
+                    "ok": state.broken.is_none(),
+                })
+            })
+            .collect();
+        terminal.event("ready", json!({ "url": url, "port": port, "apps": list }));
+    } else {
+        terminal.print(&format!(
+            "{} {}",
+            terminal.paint(Style::Good, "ready"),
+            terminal.paint(Style::Strong, &url)
+        ));
+        if apps.len() > 1 {
+            for state in &apps {
+                let name = &state.config.name;
+                terminal.note(&format!("      {name}: {scheme}://{name}.localhost:{port}"));
+            }
+        }
+        if let Some(host) = args.host.filter(|host| host.is_unspecified()) {
+            terminal.note(&format!("      on every address of this machine ({host})"));
+        }
+        let faint = |text: &str| terminal.paint(Style::Faint, text);
+        let insecure = if args.https { "-k " } else { "" };
+        terminal.note(&faint(&format!("try   curl {insecure}{url}/")));
+        if let Some(cron) = apps.iter().find_map(|state| state.config.crons.first()) {
+            let cron = cron.replace(' ', "+");
+            terminal.note(&faint(&format!(
+                "      curl {insecure}'{url}/__verge/scheduled?cron={cron}'"
+            )));
+        }
+        terminal.note(&faint("      save a file and ask again; Ctrl-C stops"));
+    }
+    if args.open {
+        listen::open_browser(&url, terminal);
+    }
+}

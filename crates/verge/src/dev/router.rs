@@ -1,0 +1,57 @@
+//! Which app a host name leads to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use verge_types::{Resolve, Routed};
+
+use super::front::Front;
+use super::site::Site;
+
+/// The first app answers at `localhost` and at addresses, each at `<name>.localhost` and at
+/// the `hosts` of its configuration. Other names are refused, so that a web page elsewhere
+/// cannot reach an app under its own name (DNS rebinding).
+pub struct Router {
+    fronts: Vec<Arc<Front>>,
+    /// Whether other machines may come, by any address.
+    open: bool,
+}
+
+impl Router {
+    pub fn new(sites: Vec<Arc<Site>>, open: bool) -> Self {
+        Self { fronts: sites.into_iter().map(|site| Arc::new(Front::new(site))).collect(), open }
+    }
+
+    fn find(&self, host: &str) -> Option<&Arc<Front>> {
+        let named = |name: &str| {
+            self.fronts.iter().find(|front| front.site.state().config.name.as_str() == name)
+        };
+        if host == "localhost" {
+            return self.fronts.first();
+        }
+        if let Some(name) = host.strip_suffix(".localhost") {
+            return named(name);
+        }
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            let ours = self.open || address.to_canonical().is_loopback();
+            return self.fronts.first().filter(|_| ours);
+        }
+        self.fronts.iter().find(|front| {
+            front.site.state().config.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+        })
+    }
+}
+
+impl Resolve for Router {
+    fn resolve(&self, host: &str) -> Option<Routed> {
+        let front = self.find(host)?;
+        let state = front.site.state();
+        Some(Routed {
+            app: state.config.name.clone(),
+            service: front.clone(),
+            max_request_body: state.config.limits.request_body,
+            max_wall_ms: state.config.limits.wall_time,
+        })
+    }
+}

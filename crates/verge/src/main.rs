@@ -1,0 +1,44 @@
+//! The `verge` command: reads its arguments, puts the crates together, tells what happened.
+//!
+//! Only composition lives here: building is `verge-bundle`'s, running `verge-runtime`'s,
+//! listening `verge-gateway`'s. Exit codes: 0 done, 1 it could not be done (the app or its
+//! configuration is wrong, a port is taken), 2 the command line is wrong.
+
+mod check;
+mod cli;
+mod completion;
+mod dev;
+mod diagnostics;
+mod failure;
+mod init;
+mod package;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::refused(&error),
+    };
+    let terminal = Terminal::new(&cli.output);
+    let done = match cli.command {
+        Command::Dev(args) => dev::run(args, &terminal),
+        Command::Init(args) => init::run(&args, &terminal),
+        Command::Build(args) => package::run(&args, &terminal),
+        Command::Check(args) => check::run(&args, &terminal),
+        Command::Completion(args) => completion::run(&args, &terminal),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal.failure(&failure);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
