@@ -5,9 +5,11 @@ SHELL := /bin/sh
 .PHONY: help dev test test-smoke bench build examples setup lint clean-examples
 
 # The engine is looked for once, when a target needs it.
-ENGINE = eval "$$(scripts/engine)" && \
+ENGINE = found=$$(scripts/engine) && eval "$$found" && export VERGE_FEATURES && \
 	if [ -n "$$RUSTY_V8_ARCHIVE" ]; then export RUSTY_V8_ARCHIVE; else unset RUSTY_V8_ARCHIVE; fi && \
-	case "$$VERGE_FEATURES" in *quickjs*) scripts/setup quickjs && . scripts/quickjs ;; *) scripts/setup ;; esac
+	case "$$VERGE_FEATURES" in \
+	*quickjs*) scripts/setup quickjs ;; \
+	*) scripts/setup ;; esac
 NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 # A folder's packages are installed when its lock file is newer than they are.
 PACKAGES = js/bundler examples/hono examples/react
