@@ -74,8 +74,8 @@ deno_core::extension!(
     ],
     lazy_loaded_esm = [
         dir "../../js/runtime",
-        "cloudflare:workers" = "cloudflare_workers.js",
-        "verge:module-data" = "module_data.js",
+        "node:verge_cloudflare_workers" = "cloudflare_workers.js",
+        "node:verge_module_data" = "module_data.js",
     ],
     middleware = |op| unavailable::replace(op),
     state = |state| {

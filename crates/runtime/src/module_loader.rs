@@ -23,6 +23,9 @@ use crate::code_cache::CodeCache;
 const ROOT: &str = "file:///app/";
 /// The engine's module that wrappers of binary modules import.
 const MODULE_DATA: &str = "verge:module-data";
+/// What they are called inside: only modules of this scheme may import the engine's.
+const MODULE_DATA_INSIDE: &str = "node:verge_module_data";
+const WORKERS_INSIDE: &str = "node:verge_cloudflare_workers";
 
 /// Loads from whatever deployment claims the isolate.
 #[derive(Default)]
@@ -101,7 +104,7 @@ impl ModuleLoader for DeploymentLoader {
         let parse = |text: &str| {
             ModuleSpecifier::parse(text).map_err(|error| JsErrorBox::type_error(error.to_string()))
         };
-        // The engine's own modules import each other.
+        // The engine's own modules import each other. An app's modules all have `ROOT`'s URLs.
         if referrer.starts_with("ext:") || referrer.starts_with("node:") {
             return parse(specifier);
         }
@@ -124,7 +127,7 @@ impl ModuleLoader for DeploymentLoader {
             return parse(&format!("node:{specifier}"));
         }
         if specifier == "cloudflare:workers" {
-            return parse(specifier);
+            return parse(WORKERS_INSIDE);
         }
         let data_module = self
             .claimed
@@ -132,7 +135,7 @@ impl ModuleLoader for DeploymentLoader {
             .and_then(|claimed| claimed.module(referrer))
             .is_some_and(|module| matches!(module.kind, ModuleKind::Data | ModuleKind::Wasm));
         if specifier == MODULE_DATA && data_module {
-            return parse(specifier);
+            return parse(MODULE_DATA_INSIDE);
         }
         if specifier.starts_with("cloudflare:") {
             return Err(JsErrorBox::type_error(format!(
