@@ -1,26 +1,24 @@
-//! Puts an app's static assets before its code.
+//! Reads an app's static files.
 
 use std::sync::Arc;
 
-use verge_types::{Deployment, Service};
+use verge_bundle::Diagnostic;
+use verge_render::{AssetError, Assets};
+use verge_types::AssetsConfig;
 
 use crate::failure::Failure;
 
-pub struct Assets;
-
-impl Assets {
-    pub fn of(deployment: &Deployment) -> Result<Self, Failure> {
-        match &deployment.assets {
-            None => Ok(Self),
-            Some(_) => Err(Failure::new("assets", "assets are not served yet")),
-        }
-    }
-
-    pub fn binding(&self) -> Option<Arc<dyn Service>> {
-        None
-    }
-
-    pub fn before(self, code: Option<Arc<dyn Service>>) -> Result<Arc<dyn Service>, Failure> {
-        code.ok_or_else(|| Failure::new("nothing", "the app has neither code nor assets"))
-    }
+/// Scans the folder; what the previous scan knew and did not change is kept. It blocks.
+pub fn load(
+    config: Option<AssetsConfig>,
+    previous: Option<Arc<Assets>>,
+) -> Result<Option<Arc<Assets>>, Failure> {
+    let Some(config) = config else { return Ok(None) };
+    let same_folder = previous.filter(|known| known.config().directory == config.directory);
+    Assets::load(&config, same_folder.as_deref()).map(|assets| Some(Arc::new(assets))).map_err(
+        |error: AssetError| Failure {
+            diagnostics: vec![Diagnostic::error(error.to_string())],
+            ..Failure::new("assets", "the assets cannot be served")
+        },
+    )
 }

@@ -60,10 +60,12 @@ pub async fn bind(wanted: &Wanted) -> Result<Listener, Failure> {
         Some(port) => port,
         None => first.saturating_add(NEXT_PORTS),
     };
-    for port in first..=last {
+    // Port 0 is any free one; that the other address has it taken is chance, so try again.
+    let tries = if first == 0 { vec![0; usize::from(NEXT_PORTS)] } else { (first..=last).collect() };
+    for port in tries {
         match bind_port(wanted, tls.as_ref(), port).await {
             Ok(listener) => {
-                if port != first {
+                if port != first && first != 0 {
                     let text = format!("port {first} is taken, so it is {port}");
                     wanted.terminal.warning("", &text);
                 }

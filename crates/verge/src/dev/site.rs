@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch as signal;
 use verge_bundle::{AppConfig, BuildOptions, Built, Bundler, Canceller, ConfigError, Project};
+use verge_render::{Assets, AssetsBinding};
 use verge_runtime::{App, AppOptions, Runtime};
 use verge_telemetry::Metrics;
 use verge_types::{DeploymentId, Service};
 
+use super::assets;
 use crate::failure::Failure;
 use crate::package;
 use crate::terminal::Terminal;
@@ -55,6 +57,7 @@ pub struct Version {
     pub deployment: DeploymentId,
     /// `None` if it has assets only.
     pub app: Option<Arc<App>>,
+    pub assets: Option<Arc<Assets>>,
     pub service: Arc<dyn Service>,
 }
 
@@ -189,13 +192,20 @@ impl Site {
 
     async fn version(&self, built: &Built, config: &AppConfig) -> Result<Version, Failure> {
         let deployment = &built.deployment;
-        let assets = super::assets::Assets::of(deployment)?;
+        let previous = self.state().version.as_ref().and_then(|version| version.assets.clone());
+        let wanted = deployment.assets.clone();
+        let assets = tokio::task::spawn_blocking(move || assets::load(wanted, previous))
+            .await
+            .map_err(|error| Failure::new("internal", format!("the assets: {error}")))??;
+        for warning in assets.iter().flat_map(|assets| assets.warnings()) {
+            self.parts.terminal.warning(config.name.as_str(), warning);
+        }
         let app = if deployment.main.is_some() {
             let app = self.parts.runtime.prepare(AppOptions {
                 name: config.name.clone(),
                 deployment: Arc::new(deployment.clone()),
                 limits: config.limits.clone(),
-                assets: assets.binding(),
+                assets: assets.clone().map(|a| Arc::new(AssetsBinding(a)) as Arc<dyn Service>),
             });
             app.warm().await.map_err(|fault| super::stack::start_failure(&fault, config))?;
             self.parts.runtime.publish(&app);
@@ -204,8 +214,11 @@ impl Site {
             None
         };
         let code = app.clone().map(|app| app as Arc<dyn Service>);
-        let service = assets.before(code)?;
-        Ok(Version { deployment: deployment.id.clone(), app, service })
+        let service = match (assets.clone(), code) {
+            (None, Some(code)) => code,
+            (assets, code) => Arc::new(verge_render::Site::new(assets, code)),
+        };
+        Ok(Version { deployment: deployment.id.clone(), app, assets, service })
     }
 
     fn fail(&self, config: Option<&AppConfig>, failure: &Failure) {

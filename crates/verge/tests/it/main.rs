@@ -1,0 +1,13 @@
+//! The real binary, real files, real sockets: what a user of `verge` sees.
+
+mod chat;
+mod commands;
+mod errors;
+mod examples;
+mod harness;
+mod init;
+mod inner;
+mod rebuild;
+mod signals;
+mod smoke;
+mod streaming;
