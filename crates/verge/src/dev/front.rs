@@ -13,8 +13,9 @@ use super::site::{Site, State};
 use crate::failure::Failure;
 use crate::terminal::failure_json;
 
-/// Carries the code of what failed, as the gateway's own error pages do.
-const FAULT_HEADER: &str = "verge-fault";
+/// Carries the code of what failed. (`verge-fault` is the gateway's, which takes it off apps'
+/// answers.)
+const ERROR_HEADER: &str = "x-verge-error";
 
 pub struct Front {
     pub site: Arc<Site>,
@@ -154,7 +155,7 @@ pub fn plain(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if !code.is_empty() {
-        headers.insert(FAULT_HEADER, HeaderValue::from_static(code));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(code));
     }
     response
 }

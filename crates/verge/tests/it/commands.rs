@@ -66,7 +66,7 @@ fn completion_scripts_know_the_commands() {
         let output = verge(&["completion", shell]);
         assert!(output.status.success(), "{shell}");
         let text = stdout(&output);
-        assert!(text.contains("completion") && text.contains("--template"), "{shell}");
+        assert!(text.contains("completion") && text.contains("template"), "{shell}");
     }
 }
 

@@ -41,7 +41,7 @@ async fn an_exception_shows_its_place_in_the_users_file() {
     let dir = project(&[("index.ts", source)]);
     let dev = Dev::start(&[dir.path()]);
     let page = dev.visit("/").await;
-    assert_eq!((page.status, page.header("verge-fault")), (500, "guest_exception"));
+    assert_eq!((page.status, page.header("x-verge-error")), (500, "guest_exception"));
     assert!(page.body.contains("no record 7"), "{}", page.body);
     assert!(page.body.contains("index.ts:4:9"), "{}", page.body);
     let text = dev.get("/").await;
@@ -56,7 +56,7 @@ async fn a_tripped_limit_is_named_on_the_page() {
     let dir = project(&[("index.ts", "export default { fetch() { for (;;); } };")]);
     let dev = Dev::start(&[dir.path()]);
     let page = dev.visit("/").await;
-    assert_eq!((page.status, page.header("verge-fault")), (503, "cpu_limit"), "{}", page.body);
+    assert_eq!((page.status, page.header("x-verge-error")), (503, "cpu_limit"), "{}", page.body);
     assert!(page.body.contains("limits.cpu_time is 50 ms"), "{}", page.body);
 }
 

@@ -98,7 +98,7 @@ async fn a_build_that_fails_keeps_the_last_good_version() {
     // Programs get the last good answer, whoever looks gets the error.
     assert_eq!(dev.get("/").await.body, "good");
     let page = dev.visit("/").await;
-    assert_eq!((page.status, page.header("verge-fault")), (503, "build"));
+    assert_eq!((page.status, page.header("x-verge-error")), (503, "build"));
     assert!(page.body.contains("index.ts:2:"), "{}", page.body);
     assert!(page.body.contains("fetch( { return 1 }"), "{}", page.body);
     // The page finds out by itself that it is mended.
