@@ -1,7 +1,7 @@
 // The app in this isolate: its exports, its `env`, and what happens when a request comes.
 
 import { core, primordials } from "ext:core/mod.js";
-import { enter, leave } from "ext:verge_engine/context.js";
+import { enter, leave, runtime } from "ext:verge_engine/context.js";
 import { log } from "ext:verge_engine/console.js";
 import { servedHandler } from "ext:verge_engine/deno_namespace.js";
 import { ExecutionContext, RequestState } from "ext:verge_engine/execution_context.js";
@@ -12,9 +12,6 @@ import { answerCall, serviceStub } from "ext:verge_engine/services.js";
 const { op_verge_event_done, op_verge_fail, op_verge_remote_addr } = core.ops;
 const { Error, ObjectFreeze, PromisePrototype, PromisePrototypeThen, ObjectPrototypeIsPrototypeOf, TypeError } =
   primordials;
-
-/** `env` is set before the app's first line runs. */
-export const runtime = { env: { __proto__: null } };
 
 let exported = null;
 let fetchHandler = null;
@@ -60,6 +57,13 @@ export function installExports(namespace) {
         "or call Deno.serve(handler)",
     );
   }
+}
+
+/** As before any app: used once, when the snapshot is made. */
+export function reset() {
+  exported = null;
+  fetchHandler = null;
+  runtime.env = { __proto__: null };
 }
 
 function serveInfo(state) {

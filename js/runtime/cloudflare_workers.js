@@ -1,8 +1,7 @@
 // The module `cloudflare:workers`.
 
 import { primordials } from "ext:core/mod.js";
-import { current } from "ext:verge_engine/context.js";
-import { runtime } from "ext:verge_engine/app.js";
+import { current, runtime } from "ext:verge_engine/context.js";
 
 const { Error, Proxy, Reflect } = primordials;
 

@@ -9,6 +9,9 @@ import { core } from "ext:core/mod.js";
 
 const { getAsyncContext, setAsyncContext } = core;
 
+/** What is the app's alone: `env` is set before its first line runs. */
+export const runtime = { env: { __proto__: null } };
+
 /** The context of the running request, or `undefined` in top-level code. */
 export function current() {
   return getAsyncContext()?.verge;

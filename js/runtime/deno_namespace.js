@@ -2,6 +2,7 @@
 // there, and says so by name.
 
 import { core, primordials } from "ext:core/mod.js";
+import { runtime } from "ext:verge_engine/context.js";
 import { errors } from "ext:verge_engine/errors.js";
 
 const { Error, ObjectKeys, Proxy, TypeError } = primordials;
@@ -44,28 +45,32 @@ function serve(first, second) {
   };
 }
 
-/** Builds `Deno` over the app's variables. */
-export function denoNamespace(vars, version) {
-  const env = {
-    get: (name) => typeof vars[name] === "string" ? vars[name] : undefined,
-    has: (name) => typeof vars[name] === "string",
-    toObject() {
-      const all = {};
-      for (const name of ObjectKeys(vars)) if (typeof vars[name] === "string") all[name] = vars[name];
-      return all;
-    },
-    set() {
-      throw new errors.NotSupported("Deno.env.set(): an app's variables are set by its configuration");
-    },
-    delete() {
-      throw new errors.NotSupported("Deno.env.delete(): an app's variables are set by its configuration");
-    },
-  };
+/** The app's string variables as an environment; also what `process.env` shows. */
+export const appEnvironment = {
+  get: (name) => typeof runtime.env[name] === "string" ? runtime.env[name] : undefined,
+  has: (name) => typeof runtime.env[name] === "string",
+  toObject() {
+    const all = {};
+    for (const name of ObjectKeys(runtime.env)) {
+      if (typeof runtime.env[name] === "string") all[name] = runtime.env[name];
+    }
+    return all;
+  },
+  set() {
+    throw new errors.NotSupported("Deno.env.set(): an app's variables are set by its configuration");
+  },
+  delete() {
+    throw new errors.NotSupported("Deno.env.delete(): an app's variables are set by its configuration");
+  },
+};
+
+/** Builds the `Deno` that an app sees. */
+export function denoNamespace(version) {
   const there = {
     __proto__: null,
     args: [],
     build: { os: "linux", arch: "x86_64", vendor: "unknown", env: "gnu", target: "x86_64-unknown-linux-gnu", standalone: false },
-    env,
+    env: appEnvironment,
     errors,
     inspect,
     noColor: true,

@@ -10,13 +10,14 @@ import {
   onFetch,
   onScheduled,
   onUnhandledRejection,
-  runtime,
+  reset,
 } from "ext:verge_engine/app.js";
 import { console } from "ext:verge_engine/console.js";
 import { currentId } from "ext:verge_engine/context.js";
 import { denoNamespace } from "ext:verge_engine/deno_namespace.js";
 import "ext:verge_engine/errors.js";
 import { DOMException, event, globalProperties } from "ext:verge_engine/globals.js";
+import "ext:verge_engine/node_host.js";
 import { outbound } from "ext:verge_engine/outbound.js";
 import { Request } from "ext:verge_engine/incoming.js";
 import { Response, WebSocketPair } from "ext:verge_engine/websocket_pair.js";
@@ -112,6 +113,8 @@ internals.__nodeBootstrapArgs = {
   usesLocalNodeModulesDir: false,
   runningOnMainThread: true,
   argv0: "verge",
+  denoArgs: [],
+  denoVersion: {},
   nodeDebug: "",
 };
 
@@ -122,12 +125,14 @@ function install(config) {
   delete Intl.v8BreakIterator;
   // No shared memory between or within apps: it is a clock fine enough for Spectre.
   delete globalThis.SharedArrayBuffer;
-  delete globalThis.Atomics;
   ObjectSetPrototypeOf(globalThis, ServiceWorkerGlobalScope.prototype);
-  const env = installEnv(config.bindings);
+  installEnv(config.bindings);
+  // The engine's own `Deno` reaches every op; what an app may see instead is its own.
+  delete globalThis.Deno;
+  delete globalThis.__bootstrap;
   if (config.deno) {
     ObjectDefineProperty(globalThis, "Deno", {
-      value: denoNamespace(env, config.version),
+      value: denoNamespace(config.version),
       writable: true,
       configurable: true,
       enumerable: false,
@@ -140,6 +145,31 @@ const modules = {
   wasm: (path) => op_verge_wasm_module(path),
 };
 internals.vergeModules = modules;
+
+// Functions that ran while the snapshot was made are in it compiled. So the way of a request
+// is walked once here, with an id that names no exchange.
+function warmUp() {
+  const NOTHING = 0, GET = 0, POST = 2;
+  const handler = (request) => {
+    const headers = new Headers({ "content-type": "text/html", "x-a": "b" });
+    new URL("http://warm.example/up?a=b").searchParams.get("a");
+    request.method;
+    request.signal;
+    new Request("http://warm.example/", { method: "POST", headers, body: "x" });
+    return new Response("<p>", { status: 200, headers });
+  };
+  installEnv([["A", "var", "b"]]);
+  installExports({ default: { fetch: handler } });
+  onFetch(NOTHING, GET, false);
+  installExports({ default: { fetch: () => Response.json({ a: 1 }) } });
+  onFetch(NOTHING, POST, false);
+  installExports({ default: { fetch: async () => new Response("text") } });
+  onFetch(NOTHING, GET, false);
+  new Response(new ReadableStream({ pull(controller) { controller.close(); } })).body.getReader();
+  new TextDecoder().decode(new TextEncoder().encode("text"));
+  reset();
+}
+warmUp();
 
 // What Rust takes by name after the snapshot is loaded, and then removes.
 globalThis.__verge = {

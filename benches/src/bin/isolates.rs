@@ -55,7 +55,7 @@ async fn first_answers(warm: usize, runs: usize) -> Result<Vec<Duration>, Error>
         let app = load(&runtime, &format!("app-{run}"), &format!("{HELLO} // {run}"))?;
         if warm > 0 {
             // Until the pool is full again.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(40)).await;
         }
         let begun = Instant::now();
         answer(&app).await?;
@@ -92,5 +92,5 @@ async fn idle_memory(count: usize) -> Result<u64, Error> {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = resident()?;
-    Ok(after.saturating_sub(before) / count as u64)
+    Ok(after.saturating_sub(before) / count.max(1) as u64)
 }

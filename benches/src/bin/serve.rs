@@ -29,10 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         max_request_body: 100 << 20,
         max_wall_ms: 30_000,
     };
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()?;
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     tokio.block_on(async {
         let config = GatewayConfig::on(([127, 0, 0, 1], port).into());
         let gateway = Gateway::bind(config, Arc::new(One(routed)), Arc::new(NoAccessLog)).await?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use verge_types::{Body, Fault, RequestContext};
 
 /// Names an exchange within its isolate; 0 is none.
@@ -19,7 +19,7 @@ pub type ExchangeId = u32;
 
 /// Where the answer goes.
 pub enum Reply {
-    Http(oneshot::Sender<Result<Response<Body>, Fault>>),
+    Http(Answer),
     /// A scheduled event or an RPC call; the bytes are the serialized reply.
     Event(oneshot::Sender<Result<Vec<u8>, Fault>>),
 }
@@ -41,6 +41,13 @@ impl Reply {
         }
     }
 }
+
+/// Where an HTTP answer goes.
+pub type Answer = oneshot::Sender<Result<Response<Body>, Fault>>;
+
+/// Answers on their way out of an isolate. All that one slice made leave together, so that
+/// the listener's thread is woken once and not once an answer.
+pub type Courier = mpsc::UnboundedSender<Vec<(Answer, Result<Response<Body>, Fault>)>>;
 
 /// One request or event.
 pub struct Exchange {
@@ -122,9 +129,32 @@ pub struct Exchanges {
     open: FxHashMap<ExchangeId, Exchange>,
     /// Exchanges not yet answered; what the concurrency limit counts.
     unanswered: Rc<Cell<usize>>,
+    courier: Option<Courier>,
+    outbox: Vec<(Answer, Result<Response<Body>, Fault>)>,
 }
 
 impl Exchanges {
+    /// Answers leave by `courier` from now on, at each [`Self::flush`].
+    pub fn set_courier(&mut self, courier: Courier) {
+        self.courier = Some(courier);
+    }
+
+    /// Sends what the slice has answered.
+    pub fn flush(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let outbox = std::mem::take(&mut self.outbox);
+        let undelivered = match &self.courier {
+            Some(courier) => courier.send(outbox).err().map(|error| error.0),
+            None => Some(outbox),
+        };
+        // Without a courier each answer finds its own way.
+        for (answer, response) in undelivered.into_iter().flatten() {
+            drop(answer.send(response));
+        }
+    }
+
     /// Takes in a request. Ids start at 1; after 2³² requests the isolate must be replaced.
     pub fn open(&mut self, exchange: Exchange) -> Option<ExchangeId> {
         self.next = self.next.checked_add(1)?;
@@ -167,7 +197,14 @@ impl Exchanges {
     /// False if it was answered before or the client left.
     pub fn respond(&mut self, id: ExchangeId, response: Response<Body>, streaming: bool) -> bool {
         let sent = match self.take_reply(id) {
-            Some(Reply::Http(sender)) => sender.send(Ok(response)).is_ok(),
+            Some(Reply::Http(sender)) if streaming || self.courier.is_none() => {
+                sender.send(Ok(response)).is_ok()
+            }
+            Some(Reply::Http(sender)) => {
+                let wanted = !sender.is_closed();
+                self.outbox.push((sender, Ok(response)));
+                wanted
+            }
             Some(Reply::Event(sender)) => {
                 drop(sender.send(Err(Fault::new(
                     "not_an_event",

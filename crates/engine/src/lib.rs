@@ -10,7 +10,7 @@ mod host;
 mod ops;
 mod transpile;
 
-pub use exchange::{Exchange, ExchangeId, Exchanges, Reply};
+pub use exchange::{Answer, Courier, Exchange, ExchangeId, Exchanges, Reply};
 pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
 pub use host::{Callee, Host, RpcCall, RpcFailure, RpcReply};
 pub use transpile::transpile;

@@ -11,6 +11,28 @@ use deno_error::JsErrorBox;
 /// Where deno_node's sources name the version of Node they stand for.
 const NODE_VERSION_TOKEN: &str = "__NODE_VERSION__";
 
+/// What the first bytes of a lazily loaded script are: a function that is called at once.
+const SCRIPT_HEAD: &str = "(function () {";
+
+/// Deno's Node polyfills use a global `Deno`, which apps must not have: theirs becomes a
+/// constant of each source, on its first line so that line numbers stay.
+fn with_host_deno(specifier: &str, source: ModuleCodeString) -> ModuleCodeString {
+    let node = specifier.starts_with("ext:deno_node/") || specifier.starts_with("node:");
+    let text = source.as_str();
+    if !node || !text.contains("Deno.") {
+        return source;
+    }
+    if let Some(at) = text.find(SCRIPT_HEAD) {
+        let at = at + SCRIPT_HEAD.len();
+        let (head, body) = text.split_at(at);
+        return format!("{head} const Deno = __bootstrap.internals.hostDeno;{body}").into();
+    }
+    format!(
+        "import {{ internals as __host }} from \"ext:core/mod.js\"; const Deno = __host.hostDeno; {text}"
+    )
+    .into()
+}
+
 /// Transpiles `source` if `name` says that it is TypeScript.
 pub fn transpile(
     name: ModuleName,
@@ -22,6 +44,7 @@ pub fn transpile(
     } else {
         source
     };
+    let source = with_host_deno(&specifier, source);
     // Node's built-ins are named by specifier, without an extension, and may be either.
     let typescript = specifier.starts_with("node:")
         || MediaType::from_path(Path::new(&specifier)) == MediaType::TypeScript;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
-use verge_engine::{Callee, Host, Reply, RpcCall, RpcReply};
+use tokio::sync::{mpsc, oneshot};
+use verge_engine::{Answer, Callee, Courier, Host, Reply, RpcCall, RpcReply};
 use verge_types::{
     AppName, Binding, Blame, Body, BoxFuture, Deployment, DeploymentId, Fault, Limit, Limits,
     RequestContext, Service, ServiceTarget,
@@ -174,6 +174,9 @@ impl App {
             ready,
         };
         isolate.commands.send(Command::Claim(Box::new(claim))).map_err(|_| lost())?;
+        if let Some(courier) = courier() {
+            isolate.commands.send(Command::Courier(courier)).map_err(|_| lost())?;
+        }
         if let Err(error) = pool.refill() {
             tracing::warn!(%error, "the isolate pool could not be refilled");
         }
@@ -256,6 +259,22 @@ impl App {
 fn lost() -> Fault {
     Fault::new("isolate_lost", Blame::Platform, 503, "The app's isolate ended; try again")
         .with_retry_after(1)
+}
+
+/// A task on the caller's event loop that hands out what an isolate has answered: the wakes
+/// are then local ones, without a system call each.
+fn courier() -> Option<Courier> {
+    let listener = tokio::runtime::Handle::try_current().ok()?;
+    let (courier, mut parcels) = mpsc::unbounded_channel::<Vec<(Answer, _)>>();
+    listener.spawn(async move {
+        while let Some(parcel) = parcels.recv().await {
+            for (answer, response) in parcel {
+                // A client that left needs no answer.
+                drop(answer.send(response));
+            }
+        }
+    });
+    Some(courier)
 }
 
 /// Counts a request on its isolate until its response head is there.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use http::Request;
 use tokio::sync::oneshot;
-use verge_engine::{Host, Reply};
+use verge_engine::{Courier, Host, Reply};
 use verge_types::{Body, Deployment, Fault, Limits, RequestContext, ServiceTarget};
 
 use crate::app::App;
@@ -48,6 +48,8 @@ pub(crate) struct Claim {
 pub(crate) enum Command {
     Claim(Box<Claim>),
     Event(Box<Event>),
+    /// How answers leave from now on.
+    Courier(Courier),
     /// Finish what is running, take nothing new, then end.
     Retire,
 }

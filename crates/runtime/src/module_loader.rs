@@ -105,7 +105,7 @@ impl ModuleLoader for DeploymentLoader {
             ModuleSpecifier::parse(text).map_err(|error| JsErrorBox::type_error(error.to_string()))
         };
         // The engine's own modules import each other. An app's modules all have `ROOT`'s URLs.
-        if referrer.starts_with("ext:") || referrer.starts_with("node:") {
+        if ["ext:", "node:", "verge:", "cloudflare:"].iter().any(|own| referrer.starts_with(own)) {
             return parse(specifier);
         }
         let relative = specifier.starts_with("./")

@@ -2,10 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::isolate::{self, Boot, IsolateRef};
+
+const REFILL_DELAY: Duration = Duration::from_millis(10);
 
 /// A few booted, unclaimed isolates of one heap size.
 pub(crate) struct Pool {
@@ -17,7 +20,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub fn new(boot: Arc<Boot>, want: usize) -> io::Result<Self> {
         let pool = Self { boot, want, ready: Mutex::default() };
-        pool.refill()?;
+        pool.fill(Duration::ZERO)?;
         Ok(pool)
     }
 
@@ -30,15 +33,20 @@ impl Pool {
         let ready = self.ready.lock().pop();
         match ready {
             Some(isolate) => Ok(isolate),
-            None => isolate::spawn(self.boot.clone()),
+            None => isolate::spawn(self.boot.clone(), Duration::ZERO),
         }
     }
 
-    /// Starts as many as are missing; they boot on their own threads.
+    /// Starts as many as are missing; they boot on their own threads, a moment later, so as
+    /// not to compete with the request that made room.
     pub fn refill(&self) -> io::Result<()> {
+        self.fill(REFILL_DELAY)
+    }
+
+    fn fill(&self, delay: Duration) -> io::Result<()> {
         let missing = self.want.saturating_sub(self.ready.lock().len());
         for _ in 0..missing {
-            let isolate = isolate::spawn(self.boot.clone())?;
+            let isolate = isolate::spawn(self.boot.clone(), delay)?;
             self.ready.lock().push(isolate);
         }
         Ok(())
@@ -47,11 +55,12 @@ impl Pool {
     /// One isolate outside the pool, for an app whose heap limit is not the pool's.
     pub fn take_with_heap(&self, heap: u64) -> io::Result<IsolateRef> {
         let boot = &self.boot;
-        isolate::spawn(Arc::new(Boot {
+        let boot = Arc::new(Boot {
             permissions: boot.permissions.clone(),
             resolver: boot.resolver.clone(),
             roots: boot.roots.clone(),
             heap,
-        }))
+        });
+        isolate::spawn(boot, Duration::ZERO)
     }
 }

@@ -100,9 +100,9 @@ limits! {
     /// CPU time that one request may use.
     CpuTime / cpu_time = LimitSpec {
         key: "cpu_time", code: "cpu_limit", unit: Unit::Milliseconds,
-        default: 50, min: 1, max: 300_000, status: 503, blame: Blame::Guest,
+        default: 500, min: 1, max: 300_000, status: 503, blame: Blame::Guest,
         message: "The request used more CPU time than its limit",
-        reason: "Isolates share cores; an endless loop must end. Counts computing, not waiting.",
+        reason: "Isolates share cores; an endless loop must end. Counts computing, not waiting; a large page rendered by cold code takes 100 to 200 ms.",
     };
     /// Time from a request's arrival to its last response byte.
     WallTime / wall_time = LimitSpec {

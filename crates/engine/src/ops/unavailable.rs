@@ -42,6 +42,31 @@ pub fn op_bootstrap_unstable_args() -> Vec<String> {
     Vec::new()
 }
 
+/// Ops that Node's polyfills import and that Deno's own runtime crate would bring. Each
+/// throws with what it would have done.
+macro_rules! refused {
+    ($($op:ident = $what:literal;)*) => {
+        $(
+            #[op2(fast)]
+            pub fn $op() -> Result<(), JsErrorBox> {
+                Err(JsErrorBox::new("NotSupported", concat!($what, " is not available in Verge")))
+            }
+        )*
+    };
+}
+
+refused! {
+    op_create_worker = "node:worker_threads (starting a thread)";
+    op_current_thread_cpu_usage = "process.threadCpuUsage()";
+    op_host_terminate_worker = "node:worker_threads (ending a thread)";
+    op_http_notify_serving = "listening (node:http servers)";
+    op_http_serve_address_override = "listening (node:http servers)";
+    op_napi_open = "loading a native addon (.node)";
+    op_node_database_backup = "node:sqlite";
+    op_node_worker_thread_register = "node:worker_threads";
+    op_set_raw = "a terminal";
+}
+
 /// The extension middleware: what each op of every extension passes through.
 pub fn replace(op: OpDecl) -> OpDecl {
     match op.name {

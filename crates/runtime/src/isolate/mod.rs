@@ -8,6 +8,7 @@ mod run;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -27,14 +28,16 @@ pub(crate) struct IsolateRef {
     pub load: Arc<AtomicUsize>,
 }
 
-/// Starts a thread that boots an isolate and waits to be claimed.
-pub(crate) fn spawn(boot: Arc<Boot>) -> io::Result<IsolateRef> {
+/// Starts a thread that boots an isolate, after `delay`, and waits to be claimed.
+pub(crate) fn spawn(boot: Arc<Boot>, delay: Duration) -> io::Result<IsolateRef> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let (commands, receiver) = mpsc::unbounded_channel();
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    std::thread::Builder::new()
-        .name(format!("isolate-{id}"))
-        .stack_size(STACK)
-        .spawn(move || run::thread_main(id, &boot, receiver))?;
+    std::thread::Builder::new().name(format!("isolate-{id}")).stack_size(STACK).spawn(
+        move || {
+            std::thread::sleep(delay);
+            run::thread_main(id, &boot, receiver);
+        },
+    )?;
     Ok(IsolateRef { id, commands, load: Arc::default() })
 }

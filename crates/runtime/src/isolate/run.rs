@@ -24,6 +24,8 @@ use crate::limits::fatal;
 const MAX_BATCH: usize = 64;
 /// How often an isolate looks after itself: idle, retired, abandoned requests.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// Quiet time after which unneeded memory is given back.
+const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// How long a condemned or retired isolate may finish what it has begun.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,7 @@ async fn refuse_all(mut commands: UnboundedReceiver<Command>, error: &str) {
                 drop(claim.ready.send(Err(fault.clone())));
             }
             Command::Event(event) => event.fail(fault.clone()),
+            Command::Courier(_) => {}
             Command::Retire => break,
         }
     }
@@ -66,7 +69,7 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
     // The first command is the claim; until then the isolate waits in the pool.
     let claim = match commands.recv().await {
         Some(Command::Claim(claim)) => *claim,
-        Some(Command::Event(_) | Command::Retire) | None => return,
+        Some(Command::Event(_) | Command::Courier(_) | Command::Retire) | None => return,
     };
     let claimed = booted.claim(&claim).await;
     let Claim { app, host, limits, ready, .. } = claim;
@@ -107,6 +110,7 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
         draining: None,
         last_active: Instant::now(),
         housekeeping,
+        shrunk: false,
     };
     let commands = Rc::new(RefCell::new(commands));
     isolate.prepare_last_words(&commands);
@@ -127,6 +131,8 @@ struct Live {
     draining: Option<Instant>,
     last_active: Instant,
     housekeeping: Interval,
+    /// Its memory was given back since it last worked.
+    shrunk: bool,
 }
 
 impl Live {
@@ -147,6 +153,9 @@ impl Live {
                         break;
                     }
                     Poll::Ready(Some(Command::Claim(_))) => {}
+                    Poll::Ready(Some(Command::Courier(courier))) => {
+                        self.booted.with_exchanges(|exchanges| exchanges.set_courier(courier));
+                    }
                     Poll::Pending => break,
                 }
                 if self.booted.slice.verdict().is_some() {
@@ -154,10 +163,14 @@ impl Live {
                 }
             }
             let polled = self.booted.runtime.poll_event_loop(cx, PollEventLoopOptions::default());
-            let open = self.booted.with_exchanges(|exchanges| exchanges.ids());
+            let open = self.booted.with_exchanges(|exchanges| {
+                exchanges.flush();
+                exchanges.ids()
+            });
             self.booted.ledger.end(&open);
             if taken > 0 {
                 self.last_active = Instant::now();
+                self.shrunk = false;
             }
             if let Some(verdict) = self.booted.slice.verdict() {
                 if self.execute(verdict) {
@@ -249,9 +262,18 @@ impl Live {
         match self.app.upgrade() {
             None => true,
             Some(app) => {
+                self.shrink_once(now);
                 now.saturating_duration_since(self.last_active) > app.idle_after()
                     && app.drop_idle(self.id, || commands.borrow().is_empty())
             }
+        }
+    }
+
+    /// An isolate that has been quiet for a moment gives back what it does not need.
+    fn shrink_once(&mut self, now: Instant) {
+        let quiet = now.saturating_duration_since(self.last_active) > SHRINK_AFTER;
+        if quiet && !std::mem::replace(&mut self.shrunk, true) {
+            self.booted.runtime.v8_isolate().low_memory_notification();
         }
     }
 
@@ -279,7 +301,9 @@ impl Live {
             }
             // Borrowed means that an op was running: then its requests end by wall time.
             if let Ok(mut state) = op_state.try_borrow_mut() {
-                state.borrow_mut::<Exchanges>().fail_all(&fault);
+                let exchanges = state.borrow_mut::<Exchanges>();
+                exchanges.fail_all(&fault);
+                exchanges.flush();
             }
             if let Ok(mut commands) = commands.try_borrow_mut() {
                 give_back(&mut commands, app.as_ref());
@@ -294,7 +318,10 @@ impl Live {
             app.isolate_gone(self.id);
         }
         give_back(&mut commands.borrow_mut(), app.as_ref());
-        self.booted.with_exchanges(|exchanges| exchanges.fail_all(&gone()));
+        self.booted.with_exchanges(|exchanges| {
+            exchanges.fail_all(&gone());
+            exchanges.flush();
+        });
     }
 }
 
