@@ -38,6 +38,10 @@ class PairedWebSocket extends EventTarget {
     const peer = socket.#peer;
     socket.#rid = op_verge_ws_accept(id, headers);
     socket.#state = OPEN;
+    // What the app sent before it answered.
+    const queue = socket.#queue;
+    socket.#queue = [];
+    for (let i = 0; i < queue.length; i++) socket.#receive(queue[i]);
     peer.#pump(socket.#rid);
   }
 
