@@ -54,7 +54,10 @@ impl Failure {
             BuildError::Io { .. } | BuildError::Folder(_) => "io",
             BuildError::Bundler(_) => "bundler",
         };
-        Self { diagnostics: error.diagnostics(), ..Self::new(code, format!("{app} does not build")) }
+        Self {
+            diagnostics: error.diagnostics(),
+            ..Self::new(code, format!("{app} does not build"))
+        }
     }
 }
 

@@ -176,7 +176,10 @@ impl Undo {
         let mut file = match fs::OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(Failure::new("exists", format!("{} appeared meanwhile", path.display())));
+                return Err(Failure::new(
+                    "exists",
+                    format!("{} appeared meanwhile", path.display()),
+                ));
             }
             Err(error) => return Err(Failure::io("write", path, &error)),
         };

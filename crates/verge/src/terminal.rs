@@ -64,7 +64,8 @@ pub struct Terminal {
 impl Terminal {
     pub fn new(output: &Output) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let wanted = !output.json && !set("NO_COLOR") && std::env::var_os("TERM") != Some("dumb".into());
+        let wanted =
+            !output.json && !set("NO_COLOR") && std::env::var_os("TERM") != Some("dumb".into());
         Self {
             json: output.json,
             quiet: output.quiet,

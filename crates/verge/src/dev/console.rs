@@ -1,9 +1,12 @@
 //! What apps say and which requests were answered, as lines.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use verge_telemetry::{AccessLog, AccessRecord, Level, LogRecord, LogSink};
+use verge_types::AppName;
 
 use crate::diagnostics::printable;
 use crate::terminal::{Style, Terminal};
@@ -12,11 +15,26 @@ pub struct Console {
     terminal: Terminal,
     /// Lines begin with the app's name.
     several: bool,
+    /// Apps that are starting, and the errors that they said meanwhile.
+    starting: Mutex<HashMap<AppName, Vec<LogRecord>>>,
 }
 
 impl Console {
     pub fn new(terminal: Terminal, several: bool) -> Self {
-        Self { terminal, several }
+        Self { terminal, several, starting: Mutex::default() }
+    }
+
+    /// Keeps back the errors of an app's start, since the last of them may be told otherwise.
+    pub fn hold(&self, app: &AppName) {
+        self.starting.lock().insert(app.clone(), Vec::new());
+    }
+
+    /// Says what was kept back, but for the one that is told otherwise.
+    pub fn release(&self, app: &AppName, told: Option<&str>) {
+        let held = self.starting.lock().remove(app).unwrap_or_default();
+        for record in held.into_iter().filter(|record| Some(record.message.as_str()) != told) {
+            self.write(record);
+        }
     }
 
     fn label(&self, app: &str) -> String {
@@ -30,6 +48,13 @@ impl Console {
 
 impl LogSink for Console {
     fn write(&self, record: LogRecord) {
+        if record.request.is_none()
+            && record.level == Level::Error
+            && let Some(held) = self.starting.lock().get_mut(&record.app)
+        {
+            held.push(record);
+            return;
+        }
         let app = record.app.as_str();
         if self.terminal.is_json() {
             let request = record.request.map(|id| id.to_string());

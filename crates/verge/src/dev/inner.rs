@@ -31,8 +31,7 @@ pub async fn respond(site: &Site, request: &Request<()>, cx: RequestContext) -> 
     }
     match path {
         "metrics" => {
-            let mut response =
-                plain(StatusCode::OK, "", TEXT, site.parts.metrics.expose());
+            let mut response = plain(StatusCode::OK, "", TEXT, site.parts.metrics.expose());
             response.headers_mut().insert(
                 http::header::CONTENT_TYPE,
                 HeaderValue::from_static(Metrics::CONTENT_TYPE),
@@ -41,7 +40,8 @@ pub async fn respond(site: &Site, request: &Request<()>, cx: RequestContext) -> 
         }
         "scheduled" => scheduled(site, request, query, cx).await,
         _ => {
-            let text = "There is /__verge/metrics, /__verge/scheduled?cron=… and /__verge/events.\n";
+            let text =
+                "There is /__verge/metrics, /__verge/scheduled?cron=… and /__verge/events.\n";
             plain(StatusCode::NOT_FOUND, "", TEXT, text.to_owned())
         }
     }

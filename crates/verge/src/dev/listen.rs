@@ -61,7 +61,8 @@ pub async fn bind(wanted: &Wanted) -> Result<Listener, Failure> {
         None => first.saturating_add(NEXT_PORTS),
     };
     // Port 0 is any free one; that the other address has it taken is chance, so try again.
-    let tries = if first == 0 { vec![0; usize::from(NEXT_PORTS)] } else { (first..=last).collect() };
+    let tries =
+        if first == 0 { vec![0; usize::from(NEXT_PORTS)] } else { (first..=last).collect() };
     for port in tries {
         match bind_port(wanted, tls.as_ref(), port).await {
             Ok(listener) => {
@@ -77,7 +78,9 @@ pub async fn bind(wanted: &Wanted) -> Result<Listener, Failure> {
                 let message = format!("cannot listen on {address} port {port}: {error}");
                 let failure = Failure::new("listen", message);
                 return Err(match error.kind() {
-                    ErrorKind::PermissionDenied => failure.hint("ports below 1024 are for root; take a higher one"),
+                    ErrorKind::PermissionDenied => {
+                        failure.hint("ports below 1024 are for root; take a higher one")
+                    }
                     ErrorKind::AddrNotAvailable => failure.hint("this machine has no such address"),
                     _ => failure,
                 });
@@ -142,11 +145,11 @@ impl Listener {
 pub fn stop_on_signal(stop: signal::Sender<bool>, terminal: Terminal) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new("io", format!("cannot wait for signals: {e}"));
     #[cfg(unix)]
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(failed)?;
     #[cfg(unix)]
-    let mut interrupt =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(failed)?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(failed)?;
     tokio::spawn(async move {
         let mut asked = false;
         loop {

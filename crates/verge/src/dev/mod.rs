@@ -74,15 +74,19 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
 
     let mut sites = Vec::new();
     for (project, config) in projects {
-        let site = Site::new(site::Parts {
-            project,
-            environment: args.env.clone(),
-            runtime: isolates.clone(),
-            metrics: metrics.clone(),
-            terminal,
-            stopped: stopped.clone(),
-            live_reload: args.live,
-        }, config);
+        let site = Site::new(
+            site::Parts {
+                project,
+                environment: args.env.clone(),
+                runtime: isolates.clone(),
+                metrics: metrics.clone(),
+                terminal,
+                console: console.clone(),
+                stopped: stopped.clone(),
+                live_reload: args.live,
+            },
+            config,
+        );
         sites.push(Arc::new(site));
     }
     // The watchers first: a file that is saved during the first build is not missed.

@@ -16,6 +16,7 @@ use verge_telemetry::Metrics;
 use verge_types::{DeploymentId, Service};
 
 use super::assets;
+use super::console::Console;
 use crate::failure::Failure;
 use crate::package;
 use crate::terminal::Terminal;
@@ -27,6 +28,7 @@ pub struct Parts {
     pub runtime: Runtime,
     pub metrics: Metrics,
     pub terminal: Terminal,
+    pub console: Arc<Console>,
     /// True when the process is to end.
     pub stopped: signal::Receiver<bool>,
     pub live_reload: bool,
@@ -86,8 +88,7 @@ impl Site {
         let first = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        let state =
-            State { number: first, config: Arc::new(config), version: None, broken: None };
+        let state = State { number: first, config: Arc::new(config), version: None, broken: None };
         Self {
             parts,
             canceller: bundler.canceller(),
@@ -207,7 +208,12 @@ impl Site {
                 limits: config.limits.clone(),
                 assets: assets.clone().map(|a| Arc::new(AssetsBinding(a)) as Arc<dyn Service>),
             });
-            app.warm().await.map_err(|fault| super::stack::start_failure(&fault, config))?;
+            let console = &self.parts.console;
+            console.hold(&config.name);
+            let warmed = app.warm().await;
+            let told = warmed.as_ref().err().and_then(|fault| fault.detail.as_deref());
+            console.release(&config.name, told);
+            warmed.map_err(|fault| super::stack::start_failure(&fault, config))?;
             self.parts.runtime.publish(&app);
             Some(app)
         } else {

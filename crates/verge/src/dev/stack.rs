@@ -7,6 +7,8 @@ use verge_types::Fault;
 
 use crate::failure::Failure;
 
+/// Where an app's files seem to be, seen from inside.
+const INSIDE: &str = "/app";
 /// A source file longer than this is not read for an excerpt.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
@@ -41,7 +43,12 @@ pub fn headline(detail: &str) -> &str {
 /// The first place in a file of the project, relative to it, and the file's text.
 pub fn own_place(detail: &str, root: &Path) -> Option<(Place, String)> {
     detail.lines().filter_map(place).find_map(|mut place| {
-        let path = place.file.strip_prefix(root).unwrap_or(&place.file).to_owned();
+        let path = place
+            .file
+            .strip_prefix(root)
+            .or_else(|_| place.file.strip_prefix(INSIDE))
+            .unwrap_or(&place.file)
+            .to_owned();
         let inside = path.is_relative()
             && path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
             && !path.components().any(|c| c.as_os_str() == "node_modules");
@@ -69,7 +76,8 @@ pub fn place(line: &str) -> Option<Place> {
     let (rest, column) = spot.rsplit_once(':')?;
     let (file, line) = rest.rsplit_once(':')?;
     let file = file.strip_prefix("file://").unwrap_or(file);
-    if file.is_empty() || file.contains("://") {
+    let not_a_file = ["ext:", "node:", "data:"].iter().any(|scheme| file.starts_with(scheme));
+    if file.is_empty() || file.contains("://") || not_a_file {
         return None;
     }
     Some(Place { file: file.into(), line: line.parse().ok()?, column: column.parse().ok()? })
@@ -112,7 +120,9 @@ mod tests {
             assert_eq!(place.file, Path::new(file));
             assert_eq!((place.line, place.column), at);
         }
-        for line in ["Error: at x:1:2", "at ext:core/01_core.js", "at <anonymous>", "at (:1:2)"] {
+        for line in
+            ["Error: at x:1:2", "at f (ext:core/01_core.js:1:2)", "at <anonymous>", "at (:1:2)"]
+        {
             assert_eq!(place(line), None, "{line}");
         }
     }
@@ -129,7 +139,7 @@ mod tests {
     fn the_users_own_file_is_preferred_and_nothing_outside_is_read() {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("a.ts"), "let x;\nboom();\n").expect("written");
-        let detail = "Error: boom\n  at f (../../etc/passwd:1:1)\n  at g (node_modules/x/i.js:1:1)\n  at h (a.ts:2:1)";
+        let detail = "Error: boom\n  at f (../../etc/passwd:1:1)\n  at g (node_modules/x/i.js:1:1)\n  at h (file:///app/a.ts:2:1)";
         let (place, text) = own_place(detail, dir.path()).expect("a place");
         assert_eq!((place.line, place.column), (2, 1));
         assert_eq!(&text[offset_of(&text, 2, 1)..][..4], "boom");

@@ -17,8 +17,7 @@ pub fn certificate() -> Result<TlsConfig, Failure> {
         return TlsConfig::self_made(NAMES).map(|(config, _)| config).map_err(failed);
     };
     let (certificate, key) = (dir.join("localhost.pem"), dir.join("localhost.key.pem"));
-    if let (Ok(certificate), Ok(key)) =
-        (fs::read_to_string(&certificate), fs::read_to_string(&key))
+    if let (Ok(certificate), Ok(key)) = (fs::read_to_string(&certificate), fs::read_to_string(&key))
         && let Ok(config) = TlsConfig::from_pem(&certificate, &key)
     {
         return Ok(config);

@@ -21,8 +21,16 @@ const LONGEST: Duration = Duration::from_millis(30);
 const MAX_FOLDERS: usize = 4_096;
 /// Files that are read if they are there, so that their coming counts.
 const READ_IF_THERE: &[&str] = &[
-    "verge.jsonc", "verge.json", "wrangler.jsonc", "wrangler.json", "wrangler.toml",
-    "package.json", "tsconfig.json", "jsconfig.json", "deno.json", "deno.jsonc",
+    "verge.jsonc",
+    "verge.json",
+    "wrangler.jsonc",
+    "wrangler.json",
+    "wrangler.toml",
+    "package.json",
+    "tsconfig.json",
+    "jsconfig.json",
+    "deno.json",
+    "deno.jsonc",
 ];
 
 pub struct Watch {
@@ -137,7 +145,9 @@ impl Watch {
         }
         let Ok(below) = path.strip_prefix(&self.root) else { return false };
         let name = below.to_string_lossy();
-        if READ_IF_THERE.contains(&&*name) || name.starts_with(".env") || name.starts_with(".dev.vars")
+        if READ_IF_THERE.contains(&&*name)
+            || name.starts_with(".env")
+            || name.starts_with(".dev.vars")
         {
             return !name.contains('/');
         }

@@ -44,6 +44,7 @@ async fn an_exception_shows_its_place_in_the_users_file() {
     assert_eq!((page.status, page.header("x-verge-error")), (500, "guest_exception"));
     assert!(page.body.contains("no record 7"), "{}", page.body);
     assert!(page.body.contains("index.ts:4:9"), "{}", page.body);
+    assert!(page.body.contains("interface Env"), "the lines around it: {}", page.body);
     let text = dev.get("/").await;
     assert!(text.header("content-type").starts_with("text/plain"), "{text:?}");
     assert!(text.body.contains("index.ts:4:9"), "{}", text.body);

@@ -118,7 +118,10 @@ async fn a_build_that_fails_keeps_the_last_good_version() {
 async fn an_app_that_never_built_shows_why_and_then_runs() {
     let dir = project(&[
         ("verge.jsonc", CONFIG),
-        ("index.ts", "import { text } from './text';\nexport default { fetch: () => new Response(text) };\n"),
+        (
+            "index.ts",
+            "import { text } from './text';\nexport default { fetch: () => new Response(text) };\n",
+        ),
     ]);
     let dev = Dev::start(&[dir.path()]);
     let answer = dev.get("/").await;
@@ -151,7 +154,8 @@ async fn configuration_variables_and_assets_are_followed() {
             r#"{{ "name": "app", "main": "index.ts", "vars": {{ "GREETING": "{greeting}" }}, "assets": {{ "directory": "public" }} }}"#
         )
     };
-    let source = "export default { fetch: (_, env) => new Response(`${env.GREETING} ${env.SECRET}`) };\n";
+    let source =
+        "export default { fetch: (_, env) => new Response(`${env.GREETING} ${env.SECRET}`) };\n";
     let dir = project(&[
         ("wrangler.jsonc", &config("one")),
         ("index.ts", source),
