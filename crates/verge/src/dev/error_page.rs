@@ -67,15 +67,18 @@ pub fn fault(fault: &Fault, asked: &str, state: &State, id: RequestId) -> String
     let mut body = String::new();
     if let Some((limit, value)) = fault.limit {
         let spec = limit.spec();
+        let unit = match spec.unit {
+            verge_types::Unit::Count => "",
+            unit => unit.as_str(),
+        };
         let _ = write!(
             body,
-            "<section><h2>limits.{} is {value} {}</h2><p>{}</p></section>",
+            "<section><h2>limits.{} is {value} {unit}</h2><p>{}</p><p>Raise it with <code>\"limits\": {{ \"{}\": … }}</code> in the configuration: {} to {} {unit}.</p></section>",
             spec.key,
-            match spec.unit {
-                verge_types::Unit::Count => "",
-                unit => unit.as_str(),
-            },
-            escape(spec.reason)
+            escape(spec.reason),
+            spec.key,
+            spec.min,
+            spec.max,
         );
     }
     if let Some(detail) = &fault.detail {
