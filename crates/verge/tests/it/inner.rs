@@ -58,7 +58,7 @@ async fn a_tripped_limit_is_named_on_the_page() {
     let dev = Dev::start(&[dir.path()]);
     let page = dev.visit("/").await;
     assert_eq!((page.status, page.header("x-verge-error")), (503, "cpu_limit"), "{}", page.body);
-    assert!(page.body.contains("limits.cpu_time is 50 ms"), "{}", page.body);
+    assert!(page.body.contains("limits.cpu_time is 500 ms"), "{}", page.body);
 }
 
 #[tokio::test]
