@@ -1,25 +1,34 @@
-//! V8's compiled code of a deployment's modules, made by its first isolate and given to the
-//! others, so that they skip the parser.
+//! V8's compiled code of a deployment's modules, given to its isolates so that they skip the
+//! parser. Somebody waits for the first isolate's first byte, so the second one makes it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
 /// Code cache of one deployment, by module URL.
 #[derive(Default)]
-pub(crate) struct CodeCache(RwLock<HashMap<String, Arc<[u8]>>>);
+pub(crate) struct CodeCache {
+    code: RwLock<HashMap<String, Arc<[u8]>>>,
+    used: AtomicBool,
+}
 
 impl CodeCache {
+    /// For an isolate that starts: none for the first one.
+    pub fn for_isolate(this: &Arc<Self>) -> Option<Arc<Self>> {
+        this.used.swap(true, Ordering::Relaxed).then(|| this.clone())
+    }
+
     pub fn get(&self, url: &str) -> Option<Arc<[u8]>> {
-        self.0.read().get(url).cloned()
+        self.code.read().get(url).cloned()
     }
 
     pub fn put(&self, url: &str, data: &[u8]) {
-        self.0.write().insert(url.to_owned(), data.into());
+        self.code.write().insert(url.to_owned(), data.into());
     }
 
     pub fn remove(&self, url: &str) {
-        self.0.write().remove(url);
+        self.code.write().remove(url);
     }
 }

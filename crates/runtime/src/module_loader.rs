@@ -36,7 +36,7 @@ pub(crate) struct DeploymentLoader {
 struct Claimed {
     deployment: Arc<Deployment>,
     by_path: HashMap<String, usize>,
-    code_cache: Arc<CodeCache>,
+    code_cache: Option<Arc<CodeCache>>,
 }
 
 impl Claimed {
@@ -55,7 +55,7 @@ pub(crate) fn url_of(path: &str) -> Result<ModuleSpecifier, JsErrorBox> {
 
 impl DeploymentLoader {
     /// Binds the loader to a deployment. A second call changes nothing.
-    pub fn claim(&self, deployment: Arc<Deployment>, code_cache: Arc<CodeCache>) {
+    pub fn claim(&self, deployment: Arc<Deployment>, code_cache: &Arc<CodeCache>) {
         let by_path = deployment
             .modules
             .iter()
@@ -65,7 +65,12 @@ impl DeploymentLoader {
                 Some((url.as_str().strip_prefix(ROOT)?.to_owned(), index))
             })
             .collect();
+        let code_cache = CodeCache::for_isolate(code_cache);
         let _ = self.claimed.set(Claimed { deployment, by_path, code_cache });
+    }
+
+    fn code_cache(&self) -> Option<&CodeCache> {
+        self.claimed.get()?.code_cache.as_deref()
     }
 
     fn resolve_in_app(&self, specifier: &str, referrer: &str) -> ModuleResolveResponse {
@@ -173,15 +178,15 @@ impl ModuleLoader for DeploymentLoader {
         _hash: u64,
         data: &[u8],
     ) -> Pin<Box<dyn Future<Output = ()>>> {
-        if let Some(claimed) = self.claimed.get() {
-            claimed.code_cache.put(specifier.as_str(), data);
+        if let Some(cache) = self.code_cache() {
+            cache.put(specifier.as_str(), data);
         }
         Box::pin(std::future::ready(()))
     }
 
     fn purge_and_prevent_code_cache(&self, specifier: &str) {
-        if let Some(claimed) = self.claimed.get() {
-            claimed.code_cache.remove(specifier);
+        if let Some(cache) = self.code_cache() {
+            cache.remove(specifier);
         }
     }
 
@@ -218,10 +223,13 @@ fn source_of(
         ModuleKind::Data => wrapper("data", &module.path),
         ModuleKind::Wasm => wrapper("wasm", &module.path),
     };
-    let cache = (module.kind == ModuleKind::Esm).then(|| SourceCodeCacheInfo {
-        hash: BuildHasherDefault::<FxHasher>::default().hash_one(&code),
-        data: claimed.code_cache.get(specifier.as_str()).map(|data| Cow::Owned(data.to_vec())),
-    });
+    let cache =
+        claimed.code_cache.as_ref().filter(|_| module.kind == ModuleKind::Esm).map(|cache| {
+            SourceCodeCacheInfo {
+                hash: BuildHasherDefault::<FxHasher>::default().hash_one(&code),
+                data: cache.get(specifier.as_str()).map(|data| Cow::Owned(data.to_vec())),
+            }
+        });
     let code = ModuleSourceCode::String(code.into());
     Ok(ModuleSource::new(ModuleType::JavaScript, code, specifier, cache))
 }

@@ -64,6 +64,8 @@ impl Boot {
             residual_lazy_js_sources: verge_snapshot::LAZY_SCRIPTS,
             residual_lazy_esm_sources: verge_snapshot::LAZY_MODULES,
             create_params: Some(params),
+            // The ops are in the snapshot: they come from the same list.
+            skip_op_registration: true,
             ..Default::default()
         })
         .map_err(|error| error.to_string())?;

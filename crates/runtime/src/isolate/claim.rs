@@ -34,7 +34,7 @@ impl Booted {
             Duration::from_millis(limits.cpu_time),
             Duration::from_millis(limits.startup_time),
         );
-        self.loader.claim(claim.deployment.clone(), claim.code_cache.clone());
+        self.loader.claim(claim.deployment.clone(), &claim.code_cache);
         self.runtime.op_state().borrow_mut().put(claim.host.clone());
         let evaluated = self.evaluate(claim).await;
         if evaluated.is_err() {
