@@ -14,6 +14,7 @@ NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 # A folder's packages are installed when its lock file is newer than they are.
 PACKAGES = js/bundler examples/hono examples/react
 STAMPS = $(PACKAGES:%=%/node_modules/.package-lock.json)
+PEERS = benches/peers/node_modules/.package-lock.json
 APP ?= examples/worker
 
 help: ## this list
@@ -36,8 +37,9 @@ test: examples ## every test
 test-smoke: examples ## the smoke tests, on either engine
 	@$(ENGINE) && scripts/test smoke
 
-bench: $(STAMPS) ## benchmarks with the peers beside us; writes docs/performance.md
-	@$(ENGINE) && benches/run
+bench: $(STAMPS) $(PEERS) ## measure beside the peers; writes docs/performance.md
+	@$(ENGINE) && scripts/setup bench && cargo build --release -p verge -p verge-bench && \
+	node benches/run.mjs
 
 lint: ## formatting and clippy, warnings are errors
 	@$(ENGINE) && cargo fmt --all --check && cargo clippy --workspace --all-targets $$VERGE_FEATURES -- -D warnings
@@ -47,7 +49,7 @@ examples: $(STAMPS) ## install the examples' packages
 setup: ## check what the machine has
 	@scripts/setup
 
-$(STAMPS): %/node_modules/.package-lock.json: %/package-lock.json
+$(STAMPS) $(PEERS): %/node_modules/.package-lock.json: %/package-lock.json
 	@scripts/setup
 	@echo "npm ci in $*"
 	@cd $* && $(NPM_CI)

@@ -8,6 +8,7 @@ mod harness;
 mod init;
 mod inner;
 mod rebuild;
+mod repository;
 mod signals;
 mod smoke;
 mod streaming;

@@ -1,0 +1,59 @@
+// Load by wrk, in rounds that go around the servers, so that a slow minute of the machine
+// meets all of them.
+
+import { run } from "./processes.mjs";
+
+const UNITS = { us: 0.001, ms: 1, s: 1000, m: 60_000 };
+
+/** One run of wrk: requests a second, latencies in ms, failed requests. */
+export async function wrk(url, { connections = 32, seconds = 5 } = {}) {
+  const out = await run("wrk", [
+    "--latency",
+    "-t1",
+    `-c${connections}`,
+    `-d${seconds}s`,
+    url,
+  ]);
+  const number = (pattern) => {
+    const found = out.match(pattern);
+    if (!found) throw new Error(`wrk said something else:\n${out}`);
+    return Number(found[1]) * (UNITS[found[2]] ?? 1);
+  };
+  const failed = out.match(/Non-2xx or 3xx responses: (\d+)/)?.[1] ?? 0;
+  const sockets = out.match(/Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/);
+  return {
+    rps: number(/Requests\/sec:\s+([\d.]+)/),
+    p50: number(/50%\s+([\d.]+)(us|ms|s|m)/),
+    p99: number(/99%\s+([\d.]+)(us|ms|s|m)/),
+    failed: Number(failed) + (sockets ?? []).slice(1).reduce((sum, n) => sum + Number(n), 0),
+  };
+}
+
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)];
+}
+
+export function percentile(values, percent) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))];
+}
+
+/** Loads every server `rounds` times in turn; each one's medians. */
+export async function compare(servers, { rounds = 5, ...load } = {}) {
+  const results = new Map(servers.map((server) => [server.name, []]));
+  for (const server of servers) await wrk(server.url, { ...load, seconds: 2 });
+  for (let round = 0; round < rounds; round++) {
+    for (const server of servers) {
+      const result = await wrk(server.url, load);
+      if (result.failed > 0) throw new Error(`${server.name}: ${result.failed} requests failed`);
+      results.get(server.name).push(result);
+    }
+  }
+  return new Map(
+    [...results].map(([name, all]) => [
+      name,
+      Object.fromEntries(["rps", "p50", "p99"].map((key) => [key, median(all.map((r) => r[key]))])),
+    ]),
+  );
+}
