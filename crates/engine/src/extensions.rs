@@ -13,9 +13,9 @@ use node_resolver::errors::PackageFolderResolveError;
 use node_resolver::{InNpmPackageChecker, NpmPackageFolderResolver, UrlOrPathRef};
 use sys_traits::impls::RealSys;
 
-use crate::Exchanges;
 use crate::ops::respond::SharedState;
-use crate::ops::{log, modules, request, respond, services, unavailable, websocket};
+use crate::ops::{log, modules, outbound, request, respond, services, unavailable, websocket};
+use crate::{Exchanges, Outbound};
 
 deno_core::extension!(
     verge_engine,
@@ -24,6 +24,8 @@ deno_core::extension!(
         log::op_verge_log,
         modules::op_verge_module_data,
         modules::op_verge_wasm_module,
+        outbound::op_verge_getaddrinfo,
+        outbound::op_verge_socket_refusal,
         request::op_verge_remote_addr,
         request::op_verge_request_body_bytes,
         request::op_verge_request_body_stream,
@@ -153,7 +155,7 @@ pub fn for_snapshot() -> Vec<Extension> {
         deno_os::deno_os::lazy_init(),
         deno_process::deno_process::lazy_init(),
         deno_node_crypto::deno_node_crypto::lazy_init(),
-        deno_node::deno_node::lazy_init::<NoPackages, NoPackages, RealSys>(),
+        outbound::harden(deno_node::deno_node::lazy_init::<NoPackages, NoPackages, RealSys>()),
         verge_engine::init(),
     ]
 }
@@ -186,16 +188,21 @@ pub fn for_runtime(engine: &Engine) -> Vec<Extension> {
         deno_os::deno_os::init(None),
         deno_process::deno_process::init(None),
         deno_node_crypto::deno_node_crypto::init(),
-        deno_node::deno_node::init::<NoPackages, NoPackages, RealSys>(None, fs),
+        outbound::harden(deno_node::deno_node::init::<NoPackages, NoPackages, RealSys>(None, fs)),
         verge_engine::init(),
     ]
 }
 
 /// Puts what the ops need into a fresh isolate's state.
-pub fn prepare(runtime: &mut JsRuntime, permissions: PermissionsContainer) {
+pub fn prepare(
+    runtime: &mut JsRuntime,
+    permissions: PermissionsContainer,
+    outbound: Arc<dyn Outbound>,
+) {
     let op_state = runtime.op_state();
     let shared = Rc::new(RefCell::new(SharedState(op_state.clone())));
     let mut state = op_state.borrow_mut();
     state.put(permissions);
+    state.put(outbound);
     state.put(shared);
 }

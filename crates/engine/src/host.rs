@@ -2,6 +2,7 @@
 //! through this, so that it can later stand in another process.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,4 +46,26 @@ pub struct Host {
     pub data: HashMap<String, Bytes>,
     /// Answers a request whose handler threw after `ctx.passThroughOnException()`.
     pub fallback: Option<Arc<dyn Service>>,
+}
+
+/// Why a name was not looked up.
+#[derive(Debug)]
+pub enum LookupFailure {
+    /// It leads nowhere an app may go; the text is for the app.
+    Refused(String),
+    NotFound,
+}
+
+/// Decides where sockets may lead. `fetch` and WebSockets are held by the resolver and the
+/// permissions that the engine is made with.
+pub trait Outbound: Send + Sync + 'static {
+    /// Judges an address before a socket connects to it; the error is for the app.
+    fn socket(&self, address: &str, port: u16) -> Result<(), String>;
+
+    /// The addresses of a name that a socket may connect to.
+    fn lookup(
+        &self,
+        host: String,
+        port: Option<u16>,
+    ) -> BoxFuture<Result<Vec<IpAddr>, LookupFailure>>;
 }

@@ -12,7 +12,7 @@ mod transpile;
 
 pub use exchange::{Answer, Courier, Exchange, ExchangeId, Exchanges, Reply};
 pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
-pub use host::{Callee, Host, RpcCall, RpcFailure, RpcReply};
+pub use host::{Callee, Host, LookupFailure, Outbound, RpcCall, RpcFailure, RpcReply};
 pub use transpile::transpile;
 
 /// "V8 15.0.245.5" or "QuickJS": what `verge --version` names.

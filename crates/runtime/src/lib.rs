@@ -17,5 +17,5 @@ mod runtime;
 
 pub use app::{App, AppOptions};
 pub use egress::{Egress, EgressError};
-pub use runtime::{Runtime, RuntimeConfig, RuntimeError};
+pub use runtime::{PROXY_VARIABLES, Runtime, RuntimeConfig, RuntimeError};
 pub use verge_engine::engine_name;

@@ -58,6 +58,7 @@ impl Pool {
         let boot = Arc::new(Boot {
             permissions: boot.permissions.clone(),
             resolver: boot.resolver.clone(),
+            outbound: boot.outbound.clone(),
             roots: boot.roots.clone(),
             heap,
         });

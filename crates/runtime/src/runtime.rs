@@ -10,7 +10,7 @@ use verge_telemetry::LogSink;
 use verge_types::{AppName, Limits};
 
 use crate::app::{App, AppOptions};
-use crate::egress::{Egress, EgressError};
+use crate::egress::{Egress, EgressError, Gate, Policy};
 use crate::isolate::Boot;
 use crate::limits::fatal;
 use crate::pool::Pool;
@@ -55,6 +55,11 @@ impl RuntimeConfig {
 pub enum RuntimeError {
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// Deno's client would send what apps fetch there, past every check of where it leads.
+    #[error(
+        "the environment variable {0} is set: take it away, apps must not use the machine's proxy"
+    )]
+    Proxy(&'static str),
     #[error("no thread for an isolate: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -72,10 +77,15 @@ pub(crate) struct Inner {
 impl Runtime {
     /// Sets V8 up (once a process) and boots the pool.
     pub fn start(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        if let Some(name) = proxy_variable() {
+            return Err(RuntimeError::Proxy(name));
+        }
         init_engine();
+        let policy = Policy::new(&config.egress, config.resolver.clone().unwrap_or_default())?;
         let boot = Boot {
-            permissions: config.egress.permissions()?,
-            resolver: config.resolver.clone().unwrap_or_default(),
+            permissions: policy.permissions()?,
+            resolver: policy.resolver(),
+            outbound: Arc::new(Gate(policy)),
             roots: None,
             heap: Limits::default().heap,
         };
@@ -107,6 +117,15 @@ impl Inner {
         let name: AppName = name.parse().ok()?;
         self.apps.read().get(&name)?.upgrade()
     }
+}
+
+/// Variables that make HTTP clients use a proxy. Whoever starts a runtime takes them away
+/// first, while the process has one thread.
+pub const PROXY_VARIABLES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+fn proxy_variable() -> Option<&'static str> {
+    PROXY_VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some())
 }
 
 fn init_engine() {

@@ -72,6 +72,8 @@ pub enum Command {
                                    http://web.localhost:3000 is web
   verge dev --host                 also for other machines of the network
   verge dev --https                with a certificate that is made once and kept
+  verge dev --allow-net localhost:5432
+                                   apps may reach a database on this machine
   verge dev --env staging          `env.staging` of the configuration, .dev.vars.staging
 
 While it runs:
@@ -97,6 +99,9 @@ pub struct Dev {
     /// Environment of the configuration
     #[arg(long, short, value_name = "NAME")]
     pub env: Option<String>,
+    /// Let apps connect to a place inside: localhost:5432, db.internal:5432, 10.0.0.0/8
+    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub allow_net: Vec<String>,
     /// Serve HTTPS and HTTP/2 with a certificate made for this machine
     #[arg(long)]
     pub https: bool,

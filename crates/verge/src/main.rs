@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     };
     let terminal = Terminal::new(&cli.output);
     let done = match cli.command {
-        Command::Dev(args) => dev::run(args, &terminal),
+        Command::Dev(args) => {
+            forget_proxies();
+            dev::run(args, &terminal)
+        }
         Command::Init(args) => init::run(&args, &terminal),
         Command::Build(args) => package::run(&args, &terminal),
         Command::Check(args) => check::run(&args, &terminal),
@@ -40,5 +43,13 @@ fn main() -> ExitCode {
             terminal.failure(&failure);
             ExitCode::from(failure.exit)
         }
+    }
+}
+
+/// Apps must not send what they fetch through a proxy of this machine.
+fn forget_proxies() {
+    for name in verge_runtime::PROXY_VARIABLES {
+        // SAFETY: the process has one thread, which is here.
+        unsafe { std::env::remove_var(name) };
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod log;
 pub mod modules;
+pub mod outbound;
 pub mod request;
 pub mod respond;
 pub mod services;

@@ -7,6 +7,8 @@
 use deno_core::{OpDecl, op2};
 use deno_error::JsErrorBox;
 
+use super::outbound::op_verge_getaddrinfo;
+
 /// Throws, whatever it stands for.
 #[op2(fast)]
 pub fn op_verge_unavailable() -> Result<(), JsErrorBox> {
@@ -28,6 +30,13 @@ pub fn op_verge_env_absent(#[string] _key: &str) -> Option<String> {
 #[serde]
 pub fn op_verge_env_empty() -> std::collections::HashMap<String, String> {
     std::collections::HashMap::new()
+}
+
+/// The machine's name servers are its own business.
+#[op2]
+#[serde]
+pub fn op_verge_no_name_servers() -> Vec<(String, u16)> {
+    Vec::new()
 }
 
 /// Asked for by Node's terminal code; there is no terminal.
@@ -70,6 +79,7 @@ refused! {
 /// The extension middleware: what each op of every extension passes through.
 pub fn replace(op: OpDecl) -> OpDecl {
     match op.name {
+        // The process: its end, its signals, its terminal.
         "op_exit"
         | "op_set_env"
         | "op_delete_env"
@@ -78,6 +88,7 @@ pub fn replace(op: OpDecl) -> OpDecl {
         | "op_signal_poll"
         | "op_set_raw"
         | "op_print"
+        // Listening.
         | "op_net_listen_tcp"
         | "op_net_listen_tls"
         | "op_net_listen_udp"
@@ -85,9 +96,30 @@ pub fn replace(op: OpDecl) -> OpDecl {
         | "op_net_listen_unixpacket"
         | "op_net_listen_vsock"
         | "op_net_listen_tunnel"
-        | "op_node_listen_udp"
+        | "op_node_unstable_net_listen_udp"
+        | "op_node_unstable_net_listen_unixpacket"
         | "op_quic_endpoint_create"
-        | "op_quic_endpoint_listen" => op.with_implementation_from(&op_verge_unavailable()),
+        | "op_quic_endpoint_listen"
+        | "op_webtransport_accept"
+        // Connecting past the ways that are judged: by a resolver, a proxy or an address
+        // family of their own.
+        | "op_fetch_custom_client"
+        | "op_net_connect_tcp"
+        | "op_net_connect_tls"
+        | "op_net_connect_unix"
+        | "op_net_connect_vsock"
+        | "op_quic_endpoint_connect"
+        | "op_webtransport_connect"
+        // UDP: no app needs it, and an amplifier does.
+        | "op_net_send_udp"
+        | "op_node_udp_bind"
+        | "op_node_udp_open"
+        | "op_node_udp_send"
+        | "op_node_udp_fd_for_ipc" => op.with_implementation_from(&op_verge_unavailable()),
+        "op_net_get_system_dns_servers" => {
+            op.with_implementation_from(&op_verge_no_name_servers())
+        }
+        "op_node_getaddrinfo" => op.with_implementation_from(&op_verge_getaddrinfo()),
         "op_get_env" | "op_get_env_no_permission_check" => {
             op.with_implementation_from(&op_verge_env_absent())
         }

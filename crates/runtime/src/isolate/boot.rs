@@ -17,6 +17,7 @@ use crate::module_loader::DeploymentLoader;
 pub(crate) struct Boot {
     pub permissions: PermissionsContainer,
     pub resolver: deno_fetch::dns::Resolver,
+    pub outbound: Arc<dyn verge_engine::Outbound>,
     pub roots: Option<Arc<dyn deno_tls::RootCertStoreProvider>>,
     /// The heap limit cannot be changed once the isolate is made.
     pub heap: u64,
@@ -69,7 +70,7 @@ impl Boot {
             ..Default::default()
         })
         .map_err(|error| error.to_string())?;
-        verge_engine::prepare(&mut runtime, self.permissions.clone());
+        verge_engine::prepare(&mut runtime, self.permissions.clone(), self.outbound.clone());
         let slice = Slice::register(runtime.v8_isolate().thread_safe_handle());
         let ledger = Ledger::install(slice.clone(), runtime.main_context());
         memory::guard_heap(&mut runtime, &slice, &buffers);

@@ -29,8 +29,15 @@ const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// How long a condemned or retired isolate may finish what it has begun.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// Threads that one isolate's blocking work (look-ups of names, keys, digests) may take.
+const MAX_BLOCKING: usize = 8;
+
 pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Command>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(isolate = id, %error, "no event loop for an isolate");

@@ -49,6 +49,7 @@ impl World {
     }
 
     pub fn with(configure: impl FnOnce(&mut RuntimeConfig)) -> Self {
+        forget_proxies();
         let logs = Arc::new(Logs::default());
         let mut config = RuntimeConfig::new(logs.clone());
         configure(&mut config);
@@ -66,6 +67,16 @@ impl World {
             limits: spec.limits,
             assets: spec.assets,
         })
+    }
+}
+
+/// A runtime does not start where the environment names a proxy.
+fn forget_proxies() {
+    for name in verge_runtime::PROXY_VARIABLES {
+        if std::env::var_os(name).is_some() {
+            // SAFETY: each test is a process of its own and its isolates have not begun.
+            unsafe { std::env::remove_var(name) };
+        }
     }
 }
 

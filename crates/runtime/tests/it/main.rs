@@ -2,5 +2,6 @@
 
 mod harness;
 
+mod egress;
 mod handlers;
 mod limits;

@@ -65,11 +65,12 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
     let console = Arc::new(Console::new(terminal, several));
     let mut config = RuntimeConfig::new(console.clone());
     config.metrics = Some(metrics.clone());
-    let allow = projects.iter().flat_map(|(_, config)| config.egress_allow.clone()).collect();
+    let configured = projects.iter().flat_map(|(_, config)| config.egress_allow.clone());
+    let allow = configured.chain(args.allow_net.iter().cloned()).collect();
     config.egress = Egress { allow, ..Egress::default() };
     let isolates = Runtime::start(config).map_err(|error| {
         Failure::new("egress", error.to_string())
-            .hint("`egress.allow` takes entries such as \"127.0.0.1:5432\"")
+            .hint("`--allow-net` and `egress.allow` take entries such as \"127.0.0.1:5432\"")
     })?;
 
     let mut sites = Vec::new();
