@@ -2,14 +2,10 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-smoke bench build examples setup lint clean-examples
+.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples
 
 # The engine is looked for once, when a target needs it.
-ENGINE = found=$$(scripts/engine) && eval "$$found" && export VERGE_FEATURES && \
-	if [ -n "$$RUSTY_V8_ARCHIVE" ]; then export RUSTY_V8_ARCHIVE; else unset RUSTY_V8_ARCHIVE; fi && \
-	case "$$VERGE_FEATURES" in \
-	*quickjs*) scripts/setup quickjs ;; \
-	*) scripts/setup ;; esac
+ENGINE = found=$$(scripts/engine) && eval "$$found"
 NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 # A folder's packages are installed when its lock file is newer than they are.
 PACKAGES = js/bundler examples/hono examples/react
@@ -26,7 +22,7 @@ help: ## this list
 	@echo 'which Debian packages are missing.'
 
 dev: examples ## build, serve an example (APP=…), say what to try
-	@$(ENGINE) && cargo build -p verge $$VERGE_FEATURES && exec target/debug/verge dev $(APP)
+	@$(ENGINE) && cargo build -p verge $$VERGE_FEATURES && exec "$${CARGO_TARGET_DIR:-target}/debug/verge" dev $(APP)
 
 build: $(STAMPS) ## the optimised binary, target/release/verge
 	@$(ENGINE) && cargo build --release -p verge $$VERGE_FEATURES
@@ -36,6 +32,9 @@ test: examples ## every test
 
 test-smoke: examples ## the smoke tests, on either engine
 	@$(ENGINE) && scripts/test smoke
+
+test-quickjs: ## the smoke tests on the QuickJS engine, whatever V8 there is
+	@VERGE_ENGINE=quickjs $(MAKE) --no-print-directory test-smoke
 
 bench: $(STAMPS) $(PEERS) ## measure beside the peers; writes docs/performance.md
 	@$(ENGINE) && scripts/setup bench && cargo build --release -p verge -p verge-bench && \
