@@ -4,4 +4,5 @@ mod harness;
 
 mod egress;
 mod handlers;
+mod lifecycle;
 mod limits;
