@@ -17,6 +17,8 @@ const {
   serveFastBodyKey,
   serveFastConsumedKey,
   serveFastContentTypeKey,
+  serveFastHeaderKindKey,
+  SERVE_FAST_HEADER_DEFAULT_TEXT,
   serveFastStatusKey,
   toInnerResponse,
   wireHeaderList,
@@ -43,7 +45,9 @@ export function respond(id, response) {
   const fastStatus = response[serveFastStatusKey];
   if (fastStatus !== 0 && response[serveFastBodyKey] !== null && !responseBodyUsed(response)) {
     const body = response[serveFastBodyKey];
-    const contentType = response[serveFastContentTypeKey] ?? "";
+    const contentType = response[serveFastHeaderKindKey] === SERVE_FAST_HEADER_DEFAULT_TEXT
+      ? "text/plain;charset=UTF-8"
+      : response[serveFastContentTypeKey] ?? "";
     response[serveFastConsumedKey] = true;
     if (typeof body === "string") {
       op_verge_respond_text(id, fastStatus, contentType, body);

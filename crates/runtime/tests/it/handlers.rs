@@ -236,3 +236,43 @@ async fn there_is_no_ambient_authority() {
     }
     assert!(!std::path::Path::new("/tmp/verge-must-not-exist").exists());
 }
+
+#[tokio::test]
+async fn a_body_brings_its_content_type() {
+    let world = World::new();
+    let app = world.app(
+        r#"const answers = {
+            "/text": () => new Response("a"),
+            "/text-init": () => new Response("a", { status: 200 }),
+            "/text-headers": () => new Response("a", { headers: { "x-a": "b" } }),
+            "/own": () => new Response("a", { headers: { "content-type": "text/html" } }),
+            "/set": () => { const r = new Response("a"); r.headers.set("content-type", "text/css"); return r },
+            "/removed": () => { const r = new Response("a"); r.headers.delete("content-type"); return r },
+            "/json": () => Response.json({ a: 1 }),
+            "/json-init": () => Response.json({ a: 1 }, { status: 201 }),
+            "/bytes": () => new Response(new Uint8Array([97])),
+            "/params": () => new Response(new URLSearchParams({ a: "b" })),
+            "/blob": () => new Response(new Blob(["a"], { type: "image/png" })),
+            "/clone": () => new Response("a").clone(),
+        };
+        export default { fetch: (request) => answers[new URL(request.url).pathname]() };"#,
+    );
+    for (path, expected) in [
+        ("/text", Some("text/plain;charset=UTF-8")),
+        ("/text-init", Some("text/plain;charset=UTF-8")),
+        ("/text-headers", Some("text/plain;charset=UTF-8")),
+        ("/own", Some("text/html")),
+        ("/set", Some("text/css")),
+        ("/removed", None),
+        ("/json", Some("application/json")),
+        ("/json-init", Some("application/json")),
+        ("/bytes", None),
+        ("/params", Some("application/x-www-form-urlencoded;charset=UTF-8")),
+        ("/blob", Some("image/png")),
+        ("/clone", Some("text/plain;charset=UTF-8")),
+    ] {
+        let response = get(&app, path).await.expect("an answer");
+        let sent = response.headers().get("content-type").map(|value| value.to_str().unwrap());
+        assert_eq!(sent, expected, "{path}");
+    }
+}
