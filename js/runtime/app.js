@@ -2,7 +2,7 @@
 
 import { core, primordials } from "ext:core/mod.js";
 import { enter, leave, runtime } from "ext:verge_engine/context.js";
-import { log } from "ext:verge_engine/console.js";
+import { inspect, log } from "ext:verge_engine/console.js";
 import { servedHandler } from "ext:verge_engine/deno_namespace.js";
 import { ExecutionContext, RequestState } from "ext:verge_engine/execution_context.js";
 import { incomingRequest } from "ext:verge_engine/incoming.js";
@@ -117,13 +117,24 @@ function answer(state, response) {
   }
 }
 
+/** The stack and those of what caused it, at most so many: causes may go in a circle. */
+function withCauses(error) {
+  let text = `${error.stack ?? error}`;
+  for (let depth = 0; depth < 5 && error.cause !== undefined && error.cause !== null; depth++) {
+    error = error.cause;
+    text += `\nCaused by: ${error.stack ?? inspect(error)}`;
+    if (!(error instanceof Error)) break;
+  }
+  return text;
+}
+
 /** The exchange ends in an error page; `error` may be anything that was thrown. */
 function fail(id, error) {
   let text;
   try {
     text = error instanceof Error
-      ? `${error.stack ?? error}${error.cause === undefined ? "" : `\nCaused by: ${error.cause?.stack ?? error.cause}`}`
-      : `Uncaught ${core.inspectArgs?.([error]) ?? String(error)}`;
+      ? withCauses(error)
+      : `Uncaught ${inspect(error)}`;
   } catch {
     text = "Uncaught (an error that cannot be shown)";
   }

@@ -5,7 +5,17 @@ import { currentId } from "ext:verge_engine/context.js";
 
 const { op_verge_log } = core.ops;
 const { StringPrototypeSlice, StringPrototypeEndsWith } = primordials;
-const { Console, inspectArgs } = core.loadExtScript("ext:deno_web/01_console.js");
+const { Console, inspectArgs, setNoColorFns } = core.loadExtScript(
+  "ext:deno_web/01_console.js",
+);
+
+// Who prints a record decides about colours.
+setNoColorFns(() => true, () => true);
+
+/** `value` as `console.log` would show it. */
+export function inspect(value) {
+  return inspectArgs([value], { colors: false });
+}
 
 /** 0 debug, 1 info, 2 warn, 3 error. */
 export function log(level, ...args) {

@@ -8,6 +8,7 @@ mod exchange;
 mod extensions;
 mod host;
 mod ops;
+pub mod stack;
 mod transpile;
 
 pub use exchange::{Answer, Courier, Exchange, ExchangeId, Exchanges, Reply};

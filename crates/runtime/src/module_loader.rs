@@ -15,12 +15,11 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 use rustc_hash::FxHasher;
+use verge_engine::stack::ROOT;
 use verge_types::{Deployment, Module, ModuleKind};
 
 use crate::code_cache::CodeCache;
 
-/// Where a deployment's modules live, as `import.meta.url` shows them.
-const ROOT: &str = "file:///app/";
 /// The engine's module that wrappers of binary modules import.
 const MODULE_DATA: &str = "verge:module-data";
 /// What they are called inside: only modules of this scheme may import the engine's.

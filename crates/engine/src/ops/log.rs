@@ -6,7 +6,7 @@ use deno_core::{OpState, op2};
 use verge_telemetry::{Level, LogRecord};
 
 use super::{exchanges, host};
-use crate::ExchangeId;
+use crate::{ExchangeId, stack};
 
 /// Longest message of one record, in bytes; the rest is cut and said to be.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -28,7 +28,8 @@ pub fn op_verge_log(
 }
 
 /// Writes a record for the isolate's app; silently does nothing before an app has claimed it.
-pub fn write(state: &mut OpState, level: Level, id: ExchangeId, mut message: String) {
+pub fn write(state: &mut OpState, level: Level, id: ExchangeId, message: String) {
+    let mut message = stack::of_the_app(&message).into_owned();
     if message.len() > MAX_MESSAGE {
         let mut end = MAX_MESSAGE;
         while !message.is_char_boundary(end) {

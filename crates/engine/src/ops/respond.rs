@@ -15,7 +15,7 @@ use verge_telemetry::Level;
 use verge_types::{Blame, Body, BodyError, Fault, Limit};
 
 use super::{OpError, exchanges, host, log};
-use crate::ExchangeId;
+use crate::{ExchangeId, stack};
 
 /// Bytes asked of a response stream at a time.
 const READ_SIZE: usize = 64 * 1024;
@@ -208,7 +208,7 @@ pub fn op_verge_fail(
         (Some(limit), Some(host)) => Fault::limit(limit, host.limits.get(limit)),
         _ => Fault::new("guest_exception", Blame::Guest, 500, "The app threw an exception"),
     };
-    let fault = fault.with_detail(text);
+    let fault = fault.with_detail(stack::of_the_app(text));
     log::write(state, Level::Error, id, text.to_owned());
     if !pass_through(state, id) {
         exchanges(state).fail(id, fault);

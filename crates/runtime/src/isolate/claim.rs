@@ -143,5 +143,5 @@ fn call<'s>(
 
 /// An error of the engine as the operator reads it, its stack in the user's own files.
 pub(super) fn describe(error: &CoreError) -> String {
-    error.to_string()
+    verge_engine::stack::of_the_app(&error.to_string()).into_owned()
 }

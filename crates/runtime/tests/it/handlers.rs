@@ -276,3 +276,29 @@ async fn a_body_brings_its_content_type() {
         assert_eq!(sent, expected, "{path}");
     }
 }
+
+#[tokio::test]
+async fn logs_have_no_colours_and_stacks_no_engine() {
+    let world = World::new();
+    let app = world.app(
+        r#"export default { fetch(request) {
+            console.log({ a: [1, "b", true] });
+            if (request.url.endsWith("/object")) throw { code: 7 };
+            throw new TypeError("outer", { cause: new Error("inner", { cause: "deep" }) });
+        } };"#,
+    );
+    let fault = get(&app, "/").await.expect_err("it throws");
+    let detail = fault.detail.expect("a stack");
+    assert!(
+        detail.starts_with("TypeError: outer\n    at Object.fetch (index.js:4:19)"),
+        "{detail}"
+    );
+    assert!(detail.contains("\nCaused by: Error: inner\n"), "{detail}");
+    assert!(detail.ends_with("\nCaused by: deep"), "{detail}");
+    assert!(!detail.contains("ext:"), "{detail}");
+    let fault = get(&app, "/object").await.expect_err("it throws");
+    assert_eq!(fault.detail.as_deref(), Some("Uncaught { code: 7 }"));
+    let logs = world.logs.text();
+    assert!(logs.starts_with("{ a: [ 1, \"b\", true ] }\n"), "{logs}");
+    assert!(!logs.contains("ext:") && !logs.contains('\u{1b}'), "{logs}");
+}
