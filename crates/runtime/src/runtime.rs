@@ -131,8 +131,7 @@ fn proxy_variable() -> Option<&'static str> {
 fn init_engine() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        #[cfg(not(feature = "quickjs"))]
-        deno_core::v8::V8::set_flags_from_string(&format!("--wasm-max-mem-pages={MAX_WASM_PAGES}"));
+        verge_engine::set_process_limits(MAX_WASM_PAGES);
         JsRuntime::init_platform(None);
         fatal::install();
     });
