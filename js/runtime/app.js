@@ -138,7 +138,12 @@ function fail(id, error) {
   } catch {
     text = "Uncaught (an error that cannot be shown)";
   }
-  const limit = error?.name === "LimitError" && typeof error.code === "string" ? error.code : "";
+  let limit = "";
+  try {
+    if (error?.name === "LimitError" && typeof error.code === "string") limit = error.code;
+  } catch {
+    // What was thrown throws when it is looked at.
+  }
   op_verge_fail(id, limit, text);
 }
 

@@ -4,7 +4,7 @@
 //! it any more (`waitUntil`, a WebSocket). Ids are never used again within an isolate, so a
 //! stale id in JS finds nothing rather than somebody else's request.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,8 @@ pub struct Exchange {
 #[derive(Default)]
 pub struct Cancellation {
     outcome: Cell<Option<bool>>,
+    /// Why, where it was not the client's doing.
+    fault: RefCell<Option<Fault>>,
     notify: Notify,
 }
 
@@ -83,6 +85,11 @@ impl Cancellation {
             self.outcome.set(Some(cancelled));
             self.notify.notify_waiters();
         }
+    }
+
+    /// Why the exchange was ended, told once.
+    pub fn take_fault(&self) -> Option<Fault> {
+        self.fault.borrow_mut().take()
     }
 
     pub async fn settled(&self) -> bool {
@@ -240,6 +247,9 @@ impl Exchanges {
         let failed = reply.is_some();
         if let Some(reply) = reply {
             reply.fail(fault);
+        } else if let Some(exchange) = self.open.get(&id) {
+            // Its response is on the way and must not end as if it were whole.
+            exchange.cancelled.fault.replace(Some(fault));
         }
         self.settle(id, true);
         failed

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use verge_telemetry::LogSink;
-use verge_types::{AppName, Body, BoxFuture, DeploymentId, Fault, Limits, RequestContext, Service};
+use verge_telemetry::{LogSink, Metrics};
+use verge_types::{
+    AppName, Body, BoxFuture, DeploymentId, Fault, Limit, Limits, RequestContext, Service,
+};
 
 /// A call of a method of another app's entrypoint.
 pub struct RpcCall {
@@ -40,6 +42,7 @@ pub struct Host {
     pub deployment: DeploymentId,
     pub limits: Limits,
     pub log: Arc<dyn LogSink>,
+    pub metrics: Option<Metrics>,
     /// By binding name.
     pub services: HashMap<String, Arc<dyn Callee>>,
     /// Bytes of `.wasm` and binary modules, by path.
@@ -47,6 +50,20 @@ pub struct Host {
     /// Answers a request whose handler threw after `ctx.passThroughOnException()`.
     pub fallback: Option<Arc<dyn Service>>,
 }
+
+impl Host {
+    /// Counts a limit that the app has hit.
+    pub fn limit_hit(&self, limit: Limit) {
+        if let Some(metrics) = &self.metrics {
+            metrics.limit_hit(Some(&self.app), limit);
+        }
+    }
+}
+
+/// Array buffers that were refused to the isolate because of their limit, so that a request
+/// that fails for it can be told so.
+#[derive(Clone, Debug, Default)]
+pub struct RefusedBuffers(pub Arc<std::sync::atomic::AtomicU64>);
 
 /// Why a name was not looked up.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use verge_engine::{Answer, Callee, Courier, Host, Reply, RpcCall, RpcReply};
+use verge_telemetry::AppIsolates;
 use verge_types::{
     AppName, Binding, Blame, Body, BoxFuture, Deployment, DeploymentId, Fault, Limit, Limits,
     RequestContext, Service, ServiceTarget,
@@ -41,6 +42,7 @@ pub struct App {
     limits: Limits,
     host: Arc<Host>,
     code_cache: Arc<CodeCache>,
+    meter: Option<Arc<AppIsolates>>,
     this: Weak<App>,
     isolates: Mutex<Vec<IsolateRef>>,
     /// Why the last start failed, while no isolate has started since.
@@ -79,11 +81,14 @@ impl App {
             deployment: deployment.id.clone(),
             limits: limits.clone(),
             log: runtime.config.log.clone(),
+            metrics: runtime.config.metrics.clone(),
             services,
             data,
             fallback: assets.clone(),
         });
+        let meter = runtime.config.metrics.as_ref().map(|all| Arc::new(all.app_isolates(&name)));
         Arc::new_cyclic(|this| Self {
+            meter,
             runtime,
             name,
             deployment,
@@ -153,13 +158,14 @@ impl App {
     }
 
     fn start(&self, ready: oneshot::Sender<Result<(), Fault>>) -> Result<IsolateRef, Fault> {
+        let asked = Instant::now();
         let pool = &self.runtime.pool;
         let isolate = if self.limits.heap == pool.heap() {
             pool.take()
         } else {
             pool.take_with_heap(self.limits.heap)
         };
-        let isolate = isolate.map_err(|error| {
+        let (isolate, start) = isolate.map_err(|error| {
             Fault::new("isolate_failed", Blame::Platform, 503, "No isolate could be started")
                 .with_retry_after(1)
                 .with_detail(error.to_string())
@@ -168,9 +174,11 @@ impl App {
             app: self.this.clone(),
             host: self.host.clone(),
             deployment: self.deployment.clone(),
-
             limits: self.limits.clone(),
             code_cache: self.code_cache.clone(),
+            meter: self.meter.clone(),
+            asked,
+            start,
             ready,
         };
         isolate.commands.send(Command::Claim(Box::new(claim))).map_err(|_| lost())?;
@@ -250,9 +258,7 @@ impl App {
     }
 
     pub(crate) fn limit_hit(&self, limit: Limit) {
-        if let Some(metrics) = &self.runtime.config.metrics {
-            metrics.limit_hit(Some(&self.name), limit);
-        }
+        self.host.limit_hit(limit);
     }
 }
 

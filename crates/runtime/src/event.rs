@@ -6,6 +6,7 @@ use std::time::Instant;
 use http::Request;
 use tokio::sync::oneshot;
 use verge_engine::{Courier, Host, Reply};
+use verge_telemetry::{AppIsolates, IsolateStart};
 use verge_types::{Body, Deployment, Fault, Limits, RequestContext, ServiceTarget};
 
 use crate::app::App;
@@ -41,6 +42,10 @@ pub(crate) struct Claim {
     pub deployment: Arc<Deployment>,
     pub limits: Limits,
     pub code_cache: Arc<CodeCache>,
+    pub meter: Option<Arc<AppIsolates>>,
+    /// When the isolate was asked for.
+    pub asked: Instant,
+    pub start: IsolateStart,
     /// Told when the app's top-level code has run, or why it did not.
     pub ready: oneshot::Sender<Result<(), Fault>>,
 }

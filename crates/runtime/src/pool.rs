@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use verge_telemetry::IsolateStart;
 
 use crate::isolate::{self, Boot, IsolateRef};
 
@@ -29,11 +30,11 @@ impl Pool {
     }
 
     /// A booted isolate if there is one, else one that is booting.
-    pub fn take(&self) -> io::Result<IsolateRef> {
+    pub fn take(&self) -> io::Result<(IsolateRef, IsolateStart)> {
         let ready = self.ready.lock().pop();
         match ready {
-            Some(isolate) => Ok(isolate),
-            None => isolate::spawn(self.boot.clone(), Duration::ZERO),
+            Some(isolate) => Ok((isolate, IsolateStart::pooled)),
+            None => Ok((isolate::spawn(self.boot.clone(), Duration::ZERO)?, IsolateStart::cold)),
         }
     }
 
@@ -53,7 +54,7 @@ impl Pool {
     }
 
     /// One isolate outside the pool, for an app whose heap limit is not the pool's.
-    pub fn take_with_heap(&self, heap: u64) -> io::Result<IsolateRef> {
+    pub fn take_with_heap(&self, heap: u64) -> io::Result<(IsolateRef, IsolateStart)> {
         let boot = &self.boot;
         let boot = Arc::new(Boot {
             permissions: boot.permissions.clone(),
@@ -62,6 +63,6 @@ impl Pool {
             roots: boot.roots.clone(),
             heap,
         });
-        isolate::spawn(boot, Duration::ZERO)
+        Ok((isolate::spawn(boot, Duration::ZERO)?, IsolateStart::cold))
     }
 }

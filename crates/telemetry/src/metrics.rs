@@ -108,6 +108,49 @@ impl AppRequests {
     }
 }
 
+/// The series of one app's isolates; look it up once and keep it.
+#[derive(Debug)]
+pub struct AppIsolates {
+    live: Gauge,
+    cold: Counter,
+    pooled: Counter,
+    start_seconds: Histogram,
+    cpu: Counter<f64, AtomicU64>,
+    cpu_request: Histogram,
+    heap: Gauge<i64, AtomicI64>,
+}
+
+impl AppIsolates {
+    /// An isolate is ready for its first request, `took` after it was asked for.
+    pub fn started(&self, start: IsolateStart, took: Duration) {
+        self.live.inc();
+        match start {
+            IsolateStart::cold => self.cold.inc(),
+            IsolateStart::pooled => self.pooled.inc(),
+        };
+        self.start_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn ended(&self) {
+        self.live.dec();
+    }
+
+    /// CPU time of the app, whatever it was used for.
+    pub fn cpu_used(&self, cpu: Duration) {
+        self.cpu.inc_by(cpu.as_secs_f64());
+    }
+
+    /// CPU time of one finished request; it is not added to the app's total.
+    pub fn request_used(&self, cpu: Duration) {
+        self.cpu_request.observe(cpu.as_secs_f64());
+    }
+
+    /// One isolate's heap has grown, or shrunk, by so many bytes.
+    pub fn heap_changed(&self, bytes: i64) {
+        self.heap.inc_by(bytes);
+    }
+}
+
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 struct Families {
@@ -273,29 +316,22 @@ impl Metrics {
         self.0.websockets.dec();
     }
 
-    /// An isolate is ready for its first request, `took` after it was asked for.
-    pub fn isolate_started(&self, app: &AppName, start: IsolateStart, took: Duration) {
-        let app = app.to_string();
-        self.0.isolates.get_or_create(&ByApp { app: app.clone() }).inc();
-        self.0.isolate_starts.get_or_create(&ByStart { app, start }).inc();
-        self.0.isolate_start_seconds.observe(took.as_secs_f64());
-    }
-
-    pub fn isolate_ended(&self, app: &AppName) {
-        self.0.isolates.get_or_create(&ByApp { app: app.to_string() }).dec();
-    }
-
-    /// CPU time of one finished request.
-    pub fn cpu_used(&self, app: &AppName, cpu: Duration) {
-        let seconds = cpu.as_secs_f64();
-        self.0.cpu_seconds.get_or_create(&ByApp { app: app.to_string() }).inc_by(seconds);
-        self.0.cpu_request_seconds.observe(seconds);
-    }
-
-    /// Heap in use by all isolates of an app, as last measured.
-    pub fn heap_in_use(&self, app: &AppName, bytes: u64) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.0.heap_bytes.get_or_create(&ByApp { app: app.to_string() }).set(bytes);
+    /// The series of an app's isolates.
+    pub fn app_isolates(&self, app: &AppName) -> AppIsolates {
+        let by_app = ByApp { app: app.to_string() };
+        let starts = |start| {
+            let labels = ByStart { app: app.to_string(), start };
+            self.0.isolate_starts.get_or_create_owned(&labels)
+        };
+        AppIsolates {
+            live: self.0.isolates.get_or_create_owned(&by_app),
+            cold: starts(IsolateStart::cold),
+            pooled: starts(IsolateStart::pooled),
+            start_seconds: self.0.isolate_start_seconds.clone(),
+            cpu: self.0.cpu_seconds.get_or_create_owned(&by_app),
+            cpu_request: self.0.cpu_request_seconds.clone(),
+            heap: self.0.heap_bytes.get_or_create_owned(&by_app),
+        }
     }
 
     /// Prometheus text (OpenMetrics 1.0).
@@ -327,9 +363,12 @@ mod tests {
         metrics.clone().limit_hit(Some(&app), Limit::CpuTime);
         metrics.connection_opened();
         metrics.connection_rejected(Rejection::too_many_from_peer);
-        metrics.isolate_started(&app, IsolateStart::pooled, Duration::from_millis(1));
-        metrics.cpu_used(&app, Duration::from_micros(40));
-        metrics.heap_in_use(&app, 4096);
+        let isolates = metrics.app_isolates(&app);
+        isolates.started(IsolateStart::pooled, Duration::from_millis(1));
+        isolates.cpu_used(Duration::from_micros(40));
+        isolates.request_used(Duration::from_micros(40));
+        isolates.heap_changed(8192);
+        isolates.heap_changed(-4096);
         let text = metrics.expose();
         for line in [
             "verge_requests_total{app=\"shop\",status_class=\"2xx\"} 1",
@@ -341,6 +380,7 @@ mod tests {
             "verge_isolates{app=\"shop\"} 1",
             "verge_isolate_starts_total{app=\"shop\",start=\"pooled\"} 1",
             "verge_cpu_seconds_total{app=\"shop\"} 0.00004",
+            "verge_cpu_per_request_seconds_count 1",
             "verge_heap_bytes{app=\"shop\"} 4096",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

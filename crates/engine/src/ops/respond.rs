@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use verge_telemetry::Level;
 use verge_types::{Blame, Body, BodyError, Fault, Limit};
 
 use super::{OpError, exchanges, host, log};
-use crate::{ExchangeId, stack};
+use crate::exchange::Cancellation;
+use crate::{ExchangeId, RefusedBuffers, stack};
 
 /// Bytes asked of a response stream at a time.
 const READ_SIZE: usize = 64 * 1024;
@@ -44,6 +46,9 @@ fn response(status: u16, headers: HeaderMap, body: Body) -> Result<Response<Body
 fn check_size(state: &OpState, size: usize) -> Result<(), OpError> {
     let limit = host(state).map_or(u64::MAX, |host| host.limits.response_body);
     if size as u64 > limit {
+        if let Some(host) = host(state) {
+            host.limit_hit(Limit::ResponseBody);
+        }
         return Err(OpError::limit(Limit::ResponseBody, limit));
     }
     Ok(())
@@ -115,10 +120,14 @@ pub fn op_verge_respond_stream(
     let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
     let body = body_of(receiver);
     let response = response(status, header_map(headers)?, body)?;
-    if exchanges(state).respond(id, response, true) {
+    let cancelled = exchanges(state).get(id).map(|exchange| exchange.cancelled.clone());
+    if let Some(cancelled) = cancelled
+        && exchanges(state).respond(id, response, true)
+    {
         let limit = host(state).map_or(u64::MAX, |host| host.limits.response_body);
         let shared = state.borrow::<Rc<RefCell<SharedState>>>().clone();
-        deno_core::unsync::spawn(pump(shared, id, resource, sender, limit));
+        let out = Outgoing { id, resource, sender, limit, cancelled };
+        deno_core::unsync::spawn(pump(shared, out));
     } else {
         resource.close();
     }
@@ -128,59 +137,82 @@ pub fn op_verge_respond_stream(
 /// A way back to the `OpState` for tasks that outlive the op that started them.
 pub struct SharedState(pub Rc<RefCell<OpState>>);
 
-async fn pump(
-    shared: Rc<RefCell<SharedState>>,
+/// A response body on its way out.
+struct Outgoing {
     id: ExchangeId,
     resource: Rc<dyn Resource>,
-    sender: mpsc::Sender<Result<Frame<Bytes>, BodyError>>,
+    sender: mpsc::Sender<Piece>,
     limit: u64,
-) {
+    cancelled: Rc<Cancellation>,
+}
+
+async fn pump(shared: Rc<RefCell<SharedState>>, out: Outgoing) {
+    let Outgoing { id, resource, sender, limit, cancelled } = out;
     let mut sent = 0u64;
-    let cancelled = loop {
+    let client_left = loop {
         let piece = tokio::select! {
             biased;
             () = sender.closed() => break true,
+            _ = cancelled.settled() => {
+                let fault = cancelled.take_fault().unwrap_or_else(broken);
+                // The head is out, so the only honest end is an aborted connection.
+                let _ = sender.send(Piece::Failed(BodyError::Fault(fault))).await;
+                break true;
+            }
             piece = resource.clone().read(READ_SIZE) => piece,
         };
         let error = match piece {
-            Ok(piece) if piece.is_empty() => break false,
+            Ok(piece) if piece.is_empty() => {
+                let _ = sender.send(Piece::End).await;
+                break false;
+            }
             Ok(piece) => {
                 sent += piece.len() as u64;
                 if sent <= limit {
                     let frame = Frame::data(Bytes::copy_from_slice(&piece));
-                    if sender.send(Ok(frame)).await.is_err() {
+                    if sender.send(Piece::Frame(frame)).await.is_err() {
                         break true;
                     }
                     continue;
                 }
                 Fault::limit(Limit::ResponseBody, limit)
             }
-            Err(error) => Fault::new(
-                "guest_exception",
-                Blame::Guest,
-                500,
-                "The app failed while it was streaming its response",
-            )
-            .with_detail(error.to_string()),
+            Err(error) => broken().with_detail(error.to_string()),
         };
         let state = shared.borrow().0.clone();
+        if let (Some((limit, _)), Some(host)) = (error.limit, host(&state.borrow())) {
+            host.limit_hit(limit);
+        }
         log::write(&mut state.borrow_mut(), Level::Error, id, error.to_string());
-        // The head is out, so the only honest end is an aborted connection.
-        let _ = sender.send(Err(BodyError::Fault(error))).await;
+        let _ = sender.send(Piece::Failed(BodyError::Fault(error))).await;
         break true;
     };
     resource.close();
     let state = shared.borrow().0.clone();
-    exchanges(&mut state.borrow_mut()).streamed(id, cancelled);
+    exchanges(&mut state.borrow_mut()).streamed(id, client_left);
+}
+
+fn broken() -> Fault {
+    let message = "The app failed while it was streaming its response";
+    Fault::new("guest_exception", Blame::Guest, 500, message)
+}
+
+/// What comes out of an isolate of a body.
+pub(super) enum Piece {
+    Frame(Frame<Bytes>),
+    Failed(BodyError),
+    /// The body is whole. A channel that closes without it was cut off.
+    End,
 }
 
 /// A body that yields what is sent into its channel.
-pub(super) fn body_of(receiver: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>) -> Body {
-    Body::stream(ChannelBody { receiver })
+pub(super) fn body_of(receiver: mpsc::Receiver<Piece>) -> Body {
+    Body::stream(ChannelBody { receiver, ended: false })
 }
 
 struct ChannelBody {
-    receiver: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
+    receiver: mpsc::Receiver<Piece>,
+    ended: bool,
 }
 
 impl http_body::Body for ChannelBody {
@@ -191,7 +223,19 @@ impl http_body::Body for ChannelBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.receiver.poll_recv(cx)
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let piece = std::task::ready!(self.receiver.poll_recv(cx));
+        if let Some(Piece::Frame(frame)) = piece {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        self.ended = true;
+        Poll::Ready(match piece {
+            Some(Piece::Failed(error)) => Some(Err(error)),
+            Some(Piece::End | Piece::Frame(_)) => None,
+            None => Some(Err(BodyError::Fault(broken()))),
+        })
     }
 }
 
@@ -203,7 +247,11 @@ pub fn op_verge_fail(
     #[string] limit_code: &str,
     #[string] text: &str,
 ) {
-    let limit = Limit::ALL.iter().copied().find(|limit| limit.spec().code == limit_code);
+    let limit = Limit::ALL
+        .iter()
+        .copied()
+        .find(|limit| limit.spec().code == limit_code)
+        .or_else(|| refused_buffer(state, text));
     let fault = match (limit, host(state)) {
         (Some(limit), Some(host)) => Fault::limit(limit, host.limits.get(limit)),
         _ => Fault::new("guest_exception", Blame::Guest, 500, "The app threw an exception"),
@@ -213,6 +261,14 @@ pub fn op_verge_fail(
     if !pass_through(state, id) {
         exchanges(state).fail(id, fault);
     }
+}
+
+/// The failure of an allocation that our own budget refused is that limit's, not the app's.
+fn refused_buffer(state: &OpState, text: &str) -> Option<Limit> {
+    let failed = text.contains("RangeError: Array buffer allocation failed")
+        || text.contains("could not allocate memory");
+    let refused = state.try_borrow::<RefusedBuffers>()?.0.load(Ordering::Relaxed) > 0;
+    (failed && refused).then_some(Limit::ExternalMemory)
 }
 
 /// Lets what stands behind the app answer in its place, if the app asked for that and there

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use verge_types::{Body, Limit, RequestContext};
 
 use super::request::BodyResource;
-use super::respond::header_map;
+use super::respond::{Piece, header_map};
 use super::{OpError, exchanges, host};
 use crate::host::{Callee, RpcCall};
 use crate::{ExchangeId, Host};
@@ -22,7 +22,14 @@ pub fn op_verge_subrequest(state: &mut OpState, #[smi] id: ExchangeId) -> Result
     let limit = host(state).map_or(u64::MAX, |host| host.limits.subrequests);
     let Some(exchange) = exchanges(state).get_mut(id) else { return Ok(()) };
     exchange.subrequests += 1;
-    if exchange.subrequests > limit {
+    let count = exchange.subrequests;
+    if count > limit {
+        // Once a request, however often it tries again.
+        if count == limit + 1
+            && let Some(host) = host(state)
+        {
+            host.limit_hit(Limit::Subrequests);
+        }
         return Err(OpError::limit(Limit::Subrequests, limit));
     }
     Ok(())
@@ -96,13 +103,15 @@ fn stream_of(state: &mut OpState, rid: ResourceId) -> Result<Body, OpError> {
                 () = sender.closed() => break,
                 piece = resource.clone().read(64 * 1024) => piece,
             };
-            let frame = match piece {
-                Ok(piece) if piece.is_empty() => break,
-                Ok(piece) => Ok(http_body::Frame::data(Bytes::copy_from_slice(&piece))),
-                Err(error) => Err(verge_types::BodyError::Transport(error.to_string().into())),
+            let piece = match piece {
+                Ok(piece) if piece.is_empty() => Piece::End,
+                Ok(piece) => Piece::Frame(http_body::Frame::data(Bytes::copy_from_slice(&piece))),
+                Err(error) => {
+                    Piece::Failed(verge_types::BodyError::Transport(error.to_string().into()))
+                }
             };
-            let failed = frame.is_err();
-            if sender.send(frame).await.is_err() || failed {
+            let more = matches!(piece, Piece::Frame(_));
+            if sender.send(piece).await.is_err() || !more {
                 break;
             }
         }

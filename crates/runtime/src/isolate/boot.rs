@@ -71,6 +71,7 @@ impl Boot {
         })
         .map_err(|error| error.to_string())?;
         verge_engine::prepare(&mut runtime, self.permissions.clone(), self.outbound.clone());
+        runtime.op_state().borrow_mut().put(buffers.refusals().clone());
         let slice = Slice::register(runtime.v8_isolate().thread_safe_handle());
         let ledger = Ledger::install(slice.clone(), runtime.main_context());
         memory::guard_heap(&mut runtime, &slice, &buffers);

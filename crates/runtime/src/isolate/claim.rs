@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use deno_core::error::CoreError;
@@ -34,6 +33,7 @@ impl Booted {
         self.ledger.set_limits(
             Duration::from_millis(limits.cpu_time),
             Duration::from_millis(limits.startup_time),
+            limits.external_memory,
         );
         self.loader.claim(claim.deployment.clone(), &claim.code_cache);
         self.runtime.op_state().borrow_mut().put(claim.host.clone());
@@ -41,6 +41,9 @@ impl Booted {
         if evaluated.is_err() {
             match self.slice.verdict() {
                 Some(Verdict::Heap) => return Err(Fault::limit(Limit::Heap, limits.heap)),
+                Some(Verdict::ExternalMemory) => {
+                    return Err(Fault::limit(Limit::ExternalMemory, limits.external_memory));
+                }
                 Some(Verdict::Cpu) => {
                     return Err(Fault::limit(Limit::StartupTime, limits.startup_time));
                 }
@@ -59,7 +62,7 @@ impl Booted {
         };
         self.install(claim)?;
         let url = module_loader::url_of(main).map_err(|error| error.to_string())?;
-        let (ledger, slice) = (self.ledger.clone(), self.slice.clone());
+        let ledger = self.ledger.clone();
         let namespace = {
             let runtime = &mut self.runtime;
             let mut load = Box::pin(async move {
@@ -73,18 +76,13 @@ impl Booted {
             let charged = std::future::poll_fn(move |cx| {
                 ledger.begin();
                 let polled = load.as_mut().poll(cx);
-                ledger.end(&[STARTUP]);
-                // A module that was terminated may never settle.
-                if polled.is_pending() && slice.verdict().is_some() {
-                    return Poll::Ready(None);
-                }
-                polled.map(Some)
+                ledger.end(&[STARTUP], 0..0);
+                polled
             });
             tokio::time::timeout(STARTUP_WALL, charged).await
         };
         let namespace = namespace
             .map_err(|_| format!("top-level await took longer than {STARTUP_WALL:?}"))?
-            .ok_or("terminated")?
             .map_err(|error| describe(&error))?;
         self.install_exports(&namespace)
     }

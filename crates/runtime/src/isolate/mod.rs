@@ -3,6 +3,7 @@
 mod boot;
 mod claim;
 mod dispatch;
+mod meter;
 mod run;
 
 use std::io;

@@ -4,20 +4,22 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use deno_core::PollEventLoopOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Interval, MissedTickBehavior};
-use verge_engine::Exchanges;
+use verge_engine::{ExchangeId, Exchanges};
 use verge_telemetry::{Level, LogRecord};
 use verge_types::{Blame, Fault, Limit};
 
 use super::boot::{Boot, Booted};
 use super::claim::describe;
+use super::meter::Meter;
 use crate::event::{Claim, Command, Event};
-use crate::limits::cpu::Verdict;
+use crate::limits::cpu::{STARTUP, Verdict};
 use crate::limits::fatal;
 
 /// Events taken up in one slice, so that a burst does not delay timers and streams for long.
@@ -79,8 +81,11 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
         Some(Command::Event(_) | Command::Courier(_) | Command::Retire) | None => return,
     };
     let claimed = booted.claim(&claim).await;
-    let Claim { app, host, limits, ready, .. } = claim;
+    let Claim { app, host, limits, ready, meter, asked, start, .. } = claim;
     if let Err(fault) = claimed {
+        if let Some((limit, _)) = fault.limit {
+            host.limit_hit(limit);
+        }
         host.log.write(LogRecord {
             time: std::time::SystemTime::now(),
             level: Level::Error,
@@ -103,6 +108,7 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
         }
         return;
     }
+    let meter = Rc::new(Meter::start(meter, start, asked));
     drop(ready.send(Ok(())));
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,6 +120,8 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
         cpu_limit: limits.cpu_time,
         heap_limit: limits.heap,
         wall: Duration::from_millis(limits.wall_time),
+        meter,
+        refusals: 0,
         draining: None,
         last_active: Instant::now(),
         housekeeping,
@@ -134,6 +142,9 @@ struct Live {
     cpu_limit: u64,
     heap_limit: u64,
     wall: Duration,
+    meter: Rc<Meter>,
+    /// Refused array buffers that were counted.
+    refusals: u64,
     /// Since when it takes no new requests.
     draining: Option<Instant>,
     last_active: Instant,
@@ -147,13 +158,18 @@ impl Live {
     fn tick(&mut self, cx: &mut Context<'_>, commands: &Commands) -> Poll<()> {
         loop {
             let mut taken = 0;
+            let mut begun = 0..0;
             self.booted.ledger.begin();
             while taken < MAX_BATCH {
                 let next = commands.borrow_mut().poll_recv(cx);
                 match next {
                     Poll::Ready(Some(Command::Event(event))) => {
                         taken += 1;
-                        self.take_up(*event);
+                        if let Some(id) = self.take_up(*event) {
+                            // Ids rise one by one.
+                            let first = if begun.is_empty() { id } else { begun.start };
+                            begun = first..id.saturating_add(1);
+                        }
                     }
                     Poll::Ready(Some(Command::Retire) | None) => {
                         self.draining.get_or_insert_with(Instant::now);
@@ -174,7 +190,8 @@ impl Live {
                 exchanges.flush();
                 exchanges.ids()
             });
-            self.booted.ledger.end(&open);
+            self.booted.ledger.end(&open, begun);
+            self.booted.ledger.check_external(self.booted.runtime.v8_isolate());
             if taken > 0 {
                 self.last_active = Instant::now();
                 self.shrunk = false;
@@ -203,13 +220,15 @@ impl Live {
         }
     }
 
-    fn take_up(&mut self, event: Event) {
+    fn take_up(&mut self, event: Event) -> Option<ExchangeId> {
         if event.reply.is_closed() {
-            return;
+            return None;
         }
-        if self.booted.dispatch(event).is_none() {
+        let id = self.booted.dispatch(event);
+        if id.is_none() {
             self.draining.get_or_insert_with(Instant::now);
         }
+        id
     }
 
     fn is_idle(&mut self) -> bool {
@@ -223,25 +242,25 @@ impl Live {
             app.isolate_gone(self.id);
         }
         match verdict {
-            Verdict::Heap => {
-                let fault = Fault::limit(Limit::Heap, self.heap_limit);
-                self.hit(Limit::Heap);
+            Verdict::Heap | Verdict::ExternalMemory => {
+                let limit = match verdict {
+                    Verdict::ExternalMemory => Limit::ExternalMemory,
+                    _ => Limit::Heap,
+                };
+                let fault = Fault::limit(limit, self.host.limits.get(limit));
+                self.hit(limit);
                 self.log(Level::Error, fault.message.clone());
                 self.booted.with_exchanges(|exchanges| exchanges.fail_all(&fault));
                 true
             }
             Verdict::Cpu => {
-                let offender = self.booted.ledger.take_offender();
+                let offender = self.booted.ledger.take_offender().unwrap_or(STARTUP);
                 let fault = Fault::limit(Limit::CpuTime, self.cpu_limit);
                 self.hit(Limit::CpuTime);
                 self.log(Level::Error, fault.message.clone());
-                self.booted.with_exchanges(|exchanges| match offender {
-                    Some(offender) => {
-                        exchanges.fail(offender, fault);
-                        exchanges.forget(offender);
-                    }
-                    // Nobody could be asked whose code it was.
-                    None => exchanges.fail_all(&fault),
+                self.booted.with_exchanges(|exchanges| {
+                    exchanges.fail(offender, fault);
+                    exchanges.forget(offender);
                 });
                 self.booted.slice.pardon();
                 // The others may finish here; nothing new comes.
@@ -252,9 +271,7 @@ impl Live {
     }
 
     fn hit(&self, limit: Limit) {
-        if let Some(app) = self.app.upgrade() {
-            app.limit_hit(limit);
-        }
+        self.host.limit_hit(limit);
     }
 
     /// True if the isolate is to end: drained, overdue, or idle for long enough.
@@ -263,6 +280,7 @@ impl Live {
         self.booted.sweep(now, self.wall);
         let open = self.booted.with_exchanges(|exchanges| exchanges.ids());
         self.booted.ledger.close(|id| open.contains(&id));
+        self.measure(now, !open.is_empty());
         if let Some(since) = self.draining {
             return open.is_empty() || now.saturating_duration_since(since) > DRAIN;
         }
@@ -277,6 +295,18 @@ impl Live {
                 now.saturating_duration_since(self.last_active) > app.idle_after()
                     && app.drop_idle(self.id, || commands.borrow().is_empty())
             }
+        }
+    }
+
+    /// Tells the metrics, unless nothing has happened since the last time.
+    fn measure(&mut self, now: Instant, busy: bool) {
+        let refusals = self.booted.buffers.refusals().0.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.refusals, refusals) != refusals {
+            self.hit(Limit::ExternalMemory);
+        }
+        let recent = SHRINK_AFTER + 4 * HOUSEKEEPING;
+        if busy || now.saturating_duration_since(self.last_active) < recent {
+            self.meter.look(&self.booted.ledger, self.booted.runtime.v8_isolate());
         }
     }
 
@@ -303,13 +333,15 @@ impl Live {
     fn prepare_last_words(&mut self, commands: &Commands) {
         let op_state = self.booted.runtime.op_state();
         let (id, app, commands) = (self.id, self.app.clone(), commands.clone());
+        let (meter, host) = (self.meter.clone(), self.host.clone());
         let fault = Fault::limit(Limit::Heap, self.heap_limit);
         fatal::set_last_words(move |_message| {
+            meter.end();
             let app = app.upgrade();
             if let Some(app) = &app {
                 app.isolate_gone(id);
-                app.limit_hit(Limit::Heap);
             }
+            host.limit_hit(Limit::Heap);
             // Borrowed means that an op was running: then its requests end by wall time.
             if let Ok(mut state) = op_state.try_borrow_mut() {
                 let exchanges = state.borrow_mut::<Exchanges>();
@@ -329,6 +361,8 @@ impl Live {
             app.isolate_gone(self.id);
         }
         give_back(&mut commands.borrow_mut(), app.as_ref());
+        self.booted.ledger.close(|_| false);
+        self.meter.charge(&self.booted.ledger);
         self.booted.with_exchanges(|exchanges| {
             exchanges.fail_all(&gone());
             exchanges.flush();

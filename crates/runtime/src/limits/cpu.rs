@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -18,8 +19,17 @@ use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
 use verge_engine::ExchangeId;
 
+use super::memory;
+
 /// How often a running slice is looked at.
 const TICK: Duration = Duration::from_millis(5);
+/// Finished requests remembered for the metric between two looks; of more, some are not seen.
+const MAX_FINISHED: usize = 16 * 1024;
+/// External memory that an isolate has of its own, and how coarse its account may be.
+const EXTERNAL_SLACK: u64 = 4 * 1024 * 1024;
+/// External memory beyond the limit that may be garbage in the middle of a slice: V8 collects
+/// when there are some 64 MiB of it.
+const EXTERNAL_GARBAGE: u64 = 128 * 1024 * 1024;
 /// Charged to the app's top-level code rather than to a request.
 pub(crate) const STARTUP: ExchangeId = 0;
 
@@ -28,6 +38,7 @@ pub(crate) const STARTUP: ExchangeId = 0;
 pub(crate) enum Verdict {
     Cpu,
     Heap,
+    ExternalMemory,
 }
 
 /// What the watchdog and the isolate's thread share of it.
@@ -37,10 +48,6 @@ pub(crate) struct Slice {
     running_since: AtomicU64,
     verdict: AtomicU8,
     interrupt_asked: AtomicBool,
-    /// When it was asked, as `running_since`.
-    asked_at: AtomicU64,
-    /// Nanoseconds after which a slice that does not answer is ended; 0 is never.
-    patience: AtomicU64,
 }
 
 fn now() -> u64 {
@@ -68,8 +75,6 @@ impl Slice {
             running_since: AtomicU64::new(0),
             verdict: AtomicU8::new(0),
             interrupt_asked: AtomicBool::new(false),
-            asked_at: AtomicU64::new(0),
-            patience: AtomicU64::new(0),
         });
         watchdog().add(&slice);
         slice
@@ -84,19 +89,12 @@ impl Slice {
         self.running_since.store(0, Ordering::Release);
     }
 
-    /// True if the running slice was asked and has kept silent for too long.
-    fn is_deaf(&self) -> bool {
-        let patience = self.patience.load(Ordering::Relaxed);
-        let since = self.running_since.load(Ordering::Acquire);
-        let waiting = since.max(self.asked_at.load(Ordering::Acquire));
-        patience != 0 && since != 0 && now().saturating_sub(waiting) > patience
-    }
-
     /// The first verdict stands.
     pub fn condemn(&self, verdict: Verdict) {
         let code = match verdict {
             Verdict::Cpu => 1,
             Verdict::Heap => 2,
+            Verdict::ExternalMemory => 3,
         };
         let _ = self.verdict.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
     }
@@ -110,6 +108,7 @@ impl Slice {
         match self.verdict.load(Ordering::Acquire) {
             1 => Some(Verdict::Cpu),
             2 => Some(Verdict::Heap),
+            3 => Some(Verdict::ExternalMemory),
             _ => None,
         }
     }
@@ -127,7 +126,12 @@ struct Account {
     last: Duration,
     limit: Duration,
     startup_limit: Duration,
+    external_limit: u64,
     charged: FxHashMap<ExchangeId, Duration>,
+    /// All that was used since this was last asked, whoever it was charged to.
+    total: Duration,
+    /// What requests have used that are over since this was last asked.
+    finished: Vec<Duration>,
     /// Who used up its limit.
     offender: Option<ExchangeId>,
 }
@@ -147,7 +151,10 @@ impl Ledger {
                 last: thread_cpu(),
                 limit: Duration::MAX,
                 startup_limit: Duration::MAX,
+                external_limit: u64::MAX,
                 charged: FxHashMap::default(),
+                total: Duration::ZERO,
+                finished: Vec::new(),
                 offender: None,
             }),
         });
@@ -155,14 +162,36 @@ impl Ledger {
         ledger
     }
 
-    pub fn set_limits(&self, request: Duration, startup: Duration) {
+    pub fn set_limits(&self, request: Duration, startup: Duration, external: u64) {
         let mut account = self.inner.borrow_mut();
         account.limit = request;
         account.startup_limit = startup;
-        if !verge_engine::answers_everywhere() {
-            let patience = u64::try_from(request.max(startup).as_nanos()).unwrap_or(0);
-            self.slice.patience.store(patience, Ordering::Relaxed);
+        account.external_limit = external;
+    }
+
+    /// Condemns the isolate if it holds more memory outside its heap than its limit. The
+    /// allocator refuses what goes through it; what ops and WebAssembly make does not.
+    pub fn check_external(&self, isolate: &mut v8::Isolate) {
+        let limit = self.inner.borrow().external_limit.saturating_add(EXTERNAL_SLACK);
+        if memory::external(isolate) <= limit {
+            return;
         }
+        // Some of it may be garbage.
+        isolate.low_memory_notification();
+        if memory::external(isolate) > limit {
+            self.slice.condemn(Verdict::ExternalMemory);
+        }
+    }
+
+    /// The same in the middle of a slice, where garbage cannot be collected. True if the
+    /// isolate must be terminated.
+    fn look_at_external(&self, isolate: &mut v8::Isolate) -> bool {
+        let limit = self.inner.borrow().external_limit.saturating_add(EXTERNAL_GARBAGE);
+        let over = memory::external(isolate) > limit;
+        if over {
+            self.slice.condemn(Verdict::ExternalMemory);
+        }
+        over
     }
 
     pub fn begin(&self) {
@@ -170,14 +199,22 @@ impl Ledger {
         self.slice.begin();
     }
 
-    /// Ends a slice: what no interrupt has charged goes to `open` in equal parts.
-    pub fn end(&self, open: &[ExchangeId]) {
+    /// Ends a slice: what no interrupt has charged goes in equal parts to `open` and to those
+    /// that began and ended within the slice, which are the ones of `begun` that are not open.
+    pub fn end(&self, open: &[ExchangeId], begun: Range<ExchangeId>) {
         self.slice.end();
         let mut account = self.inner.borrow_mut();
         let spent = account.take_spent();
-        let Ok(parts) = u32::try_from(open.len()) else { return };
+        let still = open.iter().filter(|id| begun.contains(id)).count();
+        let finished = begun.len().saturating_sub(still);
+        let Ok(parts) = u32::try_from(open.len() + finished) else { return };
         if parts == 0 {
             return;
+        }
+        if finished > 0 {
+            for id in begun.filter(|id| !open.contains(id)) {
+                account.finish(id, spent / parts);
+            }
         }
         for id in open {
             if account.charge(*id, spent / parts) {
@@ -191,9 +228,23 @@ impl Ledger {
         self.inner.borrow_mut().offender.take()
     }
 
-    /// Drops the account of a request that is over.
+    /// Drops the accounts of requests that are over.
     pub fn close(&self, still_open: impl Fn(ExchangeId) -> bool) {
-        self.inner.borrow_mut().charged.retain(|id, _| still_open(*id));
+        let account = &mut *self.inner.borrow_mut();
+        let finished = &mut account.finished;
+        account.charged.retain(|id, spent| {
+            let open = still_open(*id);
+            if !open && *id != STARTUP {
+                finished.push(*spent);
+            }
+            open
+        });
+    }
+
+    /// What was used in all, and by each request that is over, since this was last asked.
+    pub fn take_used(&self) -> (Duration, Vec<Duration>) {
+        let mut account = self.inner.borrow_mut();
+        (std::mem::take(&mut account.total), std::mem::take(&mut account.finished))
     }
 
     /// Looks at the running request. True if the isolate must be terminated.
@@ -213,7 +264,16 @@ impl Account {
         let cpu = thread_cpu();
         let spent = cpu.saturating_sub(self.last);
         self.last = cpu;
+        self.total += spent;
         spent
+    }
+
+    /// The request is over and has used `spent` beside what it was charged before.
+    fn finish(&mut self, id: ExchangeId, spent: Duration) {
+        let charged = self.charged.remove(&id).unwrap_or_default();
+        if self.finished.len() < MAX_FINISHED {
+            self.finished.push(charged + spent);
+        }
     }
 
     /// True when `id` has used up its limit.
@@ -238,7 +298,7 @@ unsafe extern "C" fn on_interrupt(isolate: v8::UnsafeRawIsolatePtr, data: *mut c
     // SAFETY: V8 calls this on the isolate's own thread, with the isolate entered.
     let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
     let running = running_request(&mut isolate, &ledger.context).unwrap_or(STARTUP);
-    if ledger.look(running) {
+    if ledger.look(running) | ledger.look_at_external(&mut isolate) {
         slice.handle.terminate_execution();
     }
 }
@@ -331,13 +391,8 @@ impl Watchdog {
 
 fn interrupt(slice: &Arc<Slice>) {
     if slice.interrupt_asked.swap(true, Ordering::AcqRel) {
-        if slice.is_deaf() {
-            slice.condemn(Verdict::Cpu);
-            slice.handle.terminate_execution();
-        }
         return;
     }
-    slice.asked_at.store(now(), Ordering::Release);
     let data = Arc::into_raw(slice.clone());
     if !slice.handle.request_interrupt(on_interrupt, data.cast_mut().cast()) {
         // SAFETY: V8 did not take the pointer, so it is still ours.

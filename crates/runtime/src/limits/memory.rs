@@ -2,15 +2,20 @@
 //!
 //! V8 ends the *process* when it cannot grow a heap. So it is never told no: near the limit
 //! the isolate is terminated and the limit raised by enough for any one native call to
-//! finish (`verge_engine::heap_slack`), after which no line of its code runs again.
+//! finish, after which no line of its code runs again.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use deno_core::{JsRuntime, v8};
+use verge_engine::RefusedBuffers;
 
 use super::cpu::{Slice, Verdict};
+
+/// What one native call (a huge string, a parse of 100 MB) may still take while the isolate
+/// is being ended. Address space, not memory: it is only used if the call uses it.
+const HEAP_SLACK: usize = 4 * 1024 * 1024 * 1024;
 
 /// Ends the isolate when its heap nears the limit.
 pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &Arc<BufferBudget>) {
@@ -20,7 +25,6 @@ pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &
     // SAFETY: the pointer is used in the callback below only, which V8 calls on the isolate's
     // own thread while the isolate lives.
     let isolate = unsafe { runtime.v8_isolate().as_raw_isolate_ptr() };
-    let mut asked = false;
     runtime.add_near_heap_limit_callback(move |current, _initial| {
         // SAFETY: as above.
         let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
@@ -30,11 +34,15 @@ pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &
         if buffers.take_refused() && used < current / 10 * 8 {
             return current;
         }
-        let slack = verge_engine::heap_slack(std::mem::replace(&mut asked, true));
         slice.condemn(Verdict::Heap);
         handle.terminate_execution();
-        current.saturating_add(slack)
+        current.saturating_add(HEAP_SLACK)
     });
+}
+
+/// Bytes of array buffers, whoever made them.
+pub(crate) fn external(isolate: &mut v8::Isolate) -> u64 {
+    u64::try_from(isolate.adjust_amount_of_external_allocated_memory(0)).unwrap_or(0)
 }
 
 /// Counts array buffers, refuses those beyond the limit: JS sees a RangeError.
@@ -43,6 +51,8 @@ pub(crate) struct BufferBudget {
     limit: AtomicUsize,
     /// An allocation was refused since this was last asked.
     refused: AtomicBool,
+    /// Allocations refused so far.
+    refusals: RefusedBuffers,
 }
 
 impl BufferBudget {
@@ -51,12 +61,17 @@ impl BufferBudget {
             used: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             refused: AtomicBool::new(false),
+            refusals: RefusedBuffers::default(),
         })
     }
 
     /// Sets the limit of the app that claimed the isolate.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    pub fn refusals(&self) -> &RefusedBuffers {
+        &self.refusals
     }
 
     fn take(&self, len: usize) -> bool {
@@ -69,6 +84,7 @@ impl BufferBudget {
             .is_ok();
         if !granted {
             self.refused.store(true, Ordering::Relaxed);
+            self.refusals.0.fetch_add(1, Ordering::Relaxed);
         }
         granted
     }

@@ -1,5 +1,7 @@
 //! Each limit, tripped by a real app; the process and the other apps live on.
 
+use verge_types::ModuleKind;
+
 use crate::harness::{AppSpec, World, get, get_text, text};
 
 #[tokio::test]
@@ -120,4 +122,52 @@ async fn subrequests_and_bodies_are_counted() {
     assert_eq!(get(&app, "/sub").await.unwrap_err().code, "subrequest_limit");
     assert_eq!(get(&app, "/body").await.unwrap_err().code, "response_body_limit");
     assert_eq!(get_text(&app, "/").await, "fine");
+}
+
+#[tokio::test]
+async fn code_that_the_compiler_has_optimized_is_still_interrupted() {
+    // (module (func (export "f") (loop (br 0))))
+    let wasm: &[u8] = &[
+        0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 9,
+        1, 7, 0, 3, 64, 12, 0, 11, 11,
+    ];
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new(
+            r#"import endless from "./endless.wasm";
+            const a = [1, 2, 3], b = { x: 0 };
+            const loops = {
+                fill: () => { for (;;) new Array(1000).fill({}); },
+                fill_kept: () => { for (;;) b.a = new Array(10).fill(b); },
+                short_inner: () => { for (;;) for (let i = 0; i < 3; i++) b.x += i; },
+                two_inner: () => { for (;;) { for (let i = 0; i < 2; i++) b.x++; for (let i = 0; i < 4; i++) b.x--; } },
+                map: () => { for (;;) a.map((x) => x + 1).forEach((x) => b.x += x); },
+                sort: () => { for (;;) a.sort(); },
+                join: () => { for (;;) a.join(",").split(","); },
+                of: () => { for (;;) for (const x of a) b.x += x; },
+                spread: () => { for (;;) Math.max(...a, ...a); },
+                try: () => { for (;;) try { throw b; } catch { b.x++; } finally { b.x++; } },
+                finally: () => { for (;;) try { for (;;); } finally { continue; } },
+                generator: () => { const g = (function* () { for (;;) yield 1; })(); for (const x of g) b.x += x; },
+                regexp: () => { for (;;) /(a|b)*c/.test("ababab"); },
+                typed: () => { const t = new Float64Array(64); for (;;) t.fill(b.x).reverse(); },
+                call: () => { const f = () => b.x++; for (;;) { f(); f(); } },
+                mutual: () => { for (;;) JSON.stringify(JSON.parse('{"a":[1,2]}')); },
+                math: () => { for (;;) b.x = Math.sin(b.x) + Math.random(); },
+                wasm: () => new WebAssembly.Instance(endless).exports.f(),
+            };
+            export default { fetch(request) {
+                const name = new URL(request.url).pathname.slice(1);
+                if (name === "") return Response.json(Object.keys(loops));
+                loops[name]();
+            } }"#,
+        )
+        .module("endless.wasm", ModuleKind::Wasm, wasm)
+        .limit("cpu_time", "150ms"),
+    );
+    let names: Vec<String> = serde_json::from_str(&get_text(&app, "/").await).unwrap();
+    for name in names {
+        let fault = get(&app, &format!("/{name}")).await.unwrap_err();
+        assert_eq!(fault.code, "cpu_limit", "{name}: {fault}");
+    }
 }

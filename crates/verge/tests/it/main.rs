@@ -7,6 +7,7 @@ mod examples;
 mod harness;
 mod init;
 mod inner;
+mod limits;
 mod rebuild;
 mod repository;
 mod signals;
