@@ -31,6 +31,10 @@ core.defineGlobalProperties(globalThis, globalProperties);
 core.defineGlobalProperties(globalThis, {
   Request: core.propNonEnumerable(Request),
   Response: core.propNonEnumerable(Response),
+  HTMLRewriter: core.propNonEnumerableLazyLoaded(
+    (module) => module.HTMLRewriter,
+    core.createLazyLoader("ext:verge_engine/html_rewriter.js"),
+  ),
   WebSocketPair: core.propNonEnumerable(WebSocketPair),
   ...outbound,
   console: core.propNonEnumerable(console),

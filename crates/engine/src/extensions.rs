@@ -14,13 +14,36 @@ use node_resolver::{InNpmPackageChecker, NpmPackageFolderResolver, UrlOrPathRef}
 use sys_traits::impls::RealSys;
 
 use crate::ops::respond::SharedState;
-use crate::ops::{log, modules, outbound, request, respond, services, unavailable, websocket};
+use crate::ops::{
+    html_rewriter, log, modules, outbound, request, respond, services, unavailable, websocket,
+};
 use crate::{Exchanges, Outbound};
 
 deno_core::extension!(
     verge_engine,
     deps = [deno_webidl, deno_web, deno_fetch, deno_websocket, deno_crypto, deno_node],
     ops = [
+        html_rewriter::op_verge_html_attribute,
+        html_rewriter::op_verge_html_attributes,
+        html_rewriter::op_verge_html_check,
+        html_rewriter::op_verge_html_end,
+        html_rewriter::op_verge_html_identifiers,
+        html_rewriter::op_verge_html_insert,
+        html_rewriter::op_verge_html_is_last,
+        html_rewriter::op_verge_html_is_removed,
+        html_rewriter::op_verge_html_name,
+        html_rewriter::op_verge_html_namespace,
+        html_rewriter::op_verge_html_new,
+        html_rewriter::op_verge_html_on_end_tag,
+        html_rewriter::op_verge_html_output,
+        html_rewriter::op_verge_html_remove,
+        html_rewriter::op_verge_html_remove_attribute,
+        html_rewriter::op_verge_html_resume,
+        html_rewriter::op_verge_html_set_attribute,
+        html_rewriter::op_verge_html_set_name,
+        html_rewriter::op_verge_html_set_text,
+        html_rewriter::op_verge_html_text,
+        html_rewriter::op_verge_html_write,
         log::op_verge_log,
         modules::op_verge_module_data,
         modules::op_verge_wasm_module,
@@ -86,6 +109,7 @@ deno_core::extension!(
     ],
     lazy_loaded_esm = [
         dir "../../js/runtime",
+        "html_rewriter.js",
         "node:verge_cloudflare_workers" = "cloudflare_workers.js",
         "node:verge_module_data" = "module_data.js",
     ],

@@ -7,6 +7,7 @@
 mod exchange;
 mod extensions;
 mod host;
+mod html_rewriter;
 mod ops;
 pub mod stack;
 mod transpile;

@@ -4,5 +4,6 @@ mod harness;
 
 mod egress;
 mod handlers;
+mod html_rewriter;
 mod lifecycle;
 mod limits;
