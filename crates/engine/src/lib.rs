@@ -8,6 +8,7 @@ mod exchange;
 mod extensions;
 mod host;
 mod html_rewriter;
+mod javascript;
 mod ops;
 pub mod stack;
 mod transpile;
@@ -17,13 +18,7 @@ pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
 pub use host::{
     Callee, Host, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,
 };
+pub use javascript::{
+    answers_everywhere, engine_gaps, engine_name, heap_slack, prepare_process, set_process_limits,
+};
 pub use transpile::transpile;
-
-/// "V8 15.0.245.5" or "QuickJS": what `verge --version` names.
-pub fn engine_name() -> String {
-    if cfg!(feature = "quickjs") {
-        "QuickJS".to_owned()
-    } else {
-        format!("V8 {}", deno_core::v8::VERSION_STRING)
-    }
-}

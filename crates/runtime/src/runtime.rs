@@ -131,13 +131,7 @@ fn proxy_variable() -> Option<&'static str> {
 fn init_engine() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        #[cfg(not(feature = "quickjs"))]
-        deno_core::v8::V8::set_flags_from_string(&format!(
-            // The unroller also takes the interrupt check out of loops that it believes to be
-            // short, and is wrong for an endless loop around an inlined `fill`: such code can
-            // be neither interrupted nor terminated.
-            "--wasm-max-mem-pages={MAX_WASM_PAGES} --no-turboshaft-loop-unrolling"
-        ));
+        verge_engine::set_process_limits(MAX_WASM_PAGES);
         JsRuntime::init_platform(None);
         fatal::install();
     });

@@ -22,6 +22,8 @@ use cli::{Cli, Command};
 use terminal::Terminal;
 
 fn main() -> ExitCode {
+    // SAFETY: no other thread has been started yet.
+    unsafe { verge_runtime::prepare_process() };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::refused(&error),

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use deno_core::error::CoreError;
@@ -62,7 +63,7 @@ impl Booted {
         };
         self.install(claim)?;
         let url = module_loader::url_of(main).map_err(|error| error.to_string())?;
-        let ledger = self.ledger.clone();
+        let (ledger, slice) = (self.ledger.clone(), self.slice.clone());
         let namespace = {
             let runtime = &mut self.runtime;
             let mut load = Box::pin(async move {
@@ -77,12 +78,17 @@ impl Booted {
                 ledger.begin();
                 let polled = load.as_mut().poll(cx);
                 ledger.end(&[STARTUP], 0..0);
-                polled
+                // A module that was terminated may never settle.
+                if polled.is_pending() && slice.verdict().is_some() {
+                    return Poll::Ready(None);
+                }
+                polled.map(Some)
             });
             tokio::time::timeout(STARTUP_WALL, charged).await
         };
         let namespace = namespace
             .map_err(|_| format!("top-level await took longer than {STARTUP_WALL:?}"))?
+            .ok_or("terminated")?
             .map_err(|error| describe(&error))?;
         self.install_exports(&namespace)
     }

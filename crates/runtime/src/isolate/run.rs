@@ -19,7 +19,7 @@ use super::boot::{Boot, Booted};
 use super::claim::describe;
 use super::meter::Meter;
 use crate::event::{Claim, Command, Event};
-use crate::limits::cpu::{STARTUP, Verdict};
+use crate::limits::cpu::Verdict;
 use crate::limits::fatal;
 
 /// Events taken up in one slice, so that a burst does not delay timers and streams for long.
@@ -254,13 +254,17 @@ impl Live {
                 true
             }
             Verdict::Cpu => {
-                let offender = self.booted.ledger.take_offender().unwrap_or(STARTUP);
+                let offender = self.booted.ledger.take_offender();
                 let fault = Fault::limit(Limit::CpuTime, self.cpu_limit);
                 self.hit(Limit::CpuTime);
                 self.log(Level::Error, fault.message.clone());
-                self.booted.with_exchanges(|exchanges| {
-                    exchanges.fail(offender, fault);
-                    exchanges.forget(offender);
+                self.booted.with_exchanges(|exchanges| match offender {
+                    Some(offender) => {
+                        exchanges.fail(offender, fault);
+                        exchanges.forget(offender);
+                    }
+                    // Nobody could be asked whose code it was.
+                    None => exchanges.fail_all(&fault),
                 });
                 self.booted.slice.pardon();
                 // The others may finish here; nothing new comes.

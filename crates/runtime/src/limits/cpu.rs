@@ -48,6 +48,10 @@ pub(crate) struct Slice {
     running_since: AtomicU64,
     verdict: AtomicU8,
     interrupt_asked: AtomicBool,
+    /// When it was asked, as `running_since`.
+    asked_at: AtomicU64,
+    /// Nanoseconds after which a slice that does not answer is ended; 0 is never.
+    patience: AtomicU64,
 }
 
 fn now() -> u64 {
@@ -75,6 +79,8 @@ impl Slice {
             running_since: AtomicU64::new(0),
             verdict: AtomicU8::new(0),
             interrupt_asked: AtomicBool::new(false),
+            asked_at: AtomicU64::new(0),
+            patience: AtomicU64::new(0),
         });
         watchdog().add(&slice);
         slice
@@ -87,6 +93,14 @@ impl Slice {
 
     pub fn end(&self) {
         self.running_since.store(0, Ordering::Release);
+    }
+
+    /// True if the running slice was asked and has kept silent for too long.
+    fn is_deaf(&self) -> bool {
+        let patience = self.patience.load(Ordering::Relaxed);
+        let since = self.running_since.load(Ordering::Acquire);
+        let waiting = since.max(self.asked_at.load(Ordering::Acquire));
+        patience != 0 && since != 0 && now().saturating_sub(waiting) > patience
     }
 
     /// The first verdict stands.
@@ -167,6 +181,10 @@ impl Ledger {
         account.limit = request;
         account.startup_limit = startup;
         account.external_limit = external;
+        if !verge_engine::answers_everywhere() {
+            let patience = u64::try_from(request.max(startup).as_nanos()).unwrap_or(0);
+            self.slice.patience.store(patience, Ordering::Relaxed);
+        }
     }
 
     /// Condemns the isolate if it holds more memory outside its heap than its limit. The
@@ -391,8 +409,13 @@ impl Watchdog {
 
 fn interrupt(slice: &Arc<Slice>) {
     if slice.interrupt_asked.swap(true, Ordering::AcqRel) {
+        if slice.is_deaf() {
+            slice.condemn(Verdict::Cpu);
+            slice.handle.terminate_execution();
+        }
         return;
     }
+    slice.asked_at.store(now(), Ordering::Release);
     let data = Arc::into_raw(slice.clone());
     if !slice.handle.request_interrupt(on_interrupt, data.cast_mut().cast()) {
         // SAFETY: V8 did not take the pointer, so it is still ours.

@@ -2,7 +2,7 @@
 //!
 //! V8 ends the *process* when it cannot grow a heap. So it is never told no: near the limit
 //! the isolate is terminated and the limit raised by enough for any one native call to
-//! finish, after which no line of its code runs again.
+//! finish (`verge_engine::heap_slack`), after which no line of its code runs again.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -13,10 +13,6 @@ use verge_engine::RefusedBuffers;
 
 use super::cpu::{Slice, Verdict};
 
-/// What one native call (a huge string, a parse of 100 MB) may still take while the isolate
-/// is being ended. Address space, not memory: it is only used if the call uses it.
-const HEAP_SLACK: usize = 4 * 1024 * 1024 * 1024;
-
 /// Ends the isolate when its heap nears the limit.
 pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &Arc<BufferBudget>) {
     let slice = slice.clone();
@@ -25,6 +21,7 @@ pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &
     // SAFETY: the pointer is used in the callback below only, which V8 calls on the isolate's
     // own thread while the isolate lives.
     let isolate = unsafe { runtime.v8_isolate().as_raw_isolate_ptr() };
+    let mut asked = false;
     runtime.add_near_heap_limit_callback(move |current, _initial| {
         // SAFETY: as above.
         let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
@@ -34,9 +31,10 @@ pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &
         if buffers.take_refused() && used < current / 10 * 8 {
             return current;
         }
+        let slack = verge_engine::heap_slack(std::mem::replace(&mut asked, true));
         slice.condemn(Verdict::Heap);
         handle.terminate_execution();
-        current.saturating_add(HEAP_SLACK)
+        current.saturating_add(slack)
     });
 }
 

@@ -72,6 +72,7 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
         Failure::new("egress", error.to_string())
             .hint("`--allow-net` and `egress.allow` take entries such as \"127.0.0.1:5432\"")
     })?;
+    warn_of_gaps(terminal);
 
     let mut sites = Vec::new();
     for (project, config) in projects {
@@ -133,6 +134,22 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
     let _ = tokio::time::timeout(CLEAN_UP, ended).await;
     terminal.event("stopped", json!({}));
     Ok(())
+}
+
+/// What is promised and does not hold on this build's engine.
+fn warn_of_gaps(terminal: Terminal) {
+    let gaps = verge_runtime::engine_gaps();
+    if !gaps.is_empty() {
+        let engine = verge_runtime::engine_name();
+        terminal.warning(
+            "",
+            &format!(
+                "this Verge was built with {engine} instead of V8: {} \
+                 (docs/decisions/0004-quickjs-fallback.md)",
+                gaps.join("; ")
+            ),
+        );
+    }
 }
 
 fn refuse_same_names(
