@@ -36,6 +36,16 @@ pub fn load(
     name: &str,
     source: &str,
 ) -> Result<Arc<verge_runtime::App>, InvalidName> {
+    load_with(runtime, name, source, Limits::default())
+}
+
+/// The same under limits of its own.
+pub fn load_with(
+    runtime: &Runtime,
+    name: &str,
+    source: &str,
+    limits: Limits,
+) -> Result<Arc<verge_runtime::App>, InvalidName> {
     let name: AppName = name.parse()?;
     let module = Module {
         path: "index.js".to_owned(),
@@ -53,12 +63,7 @@ pub fn load(
         crons: Vec::new(),
         assets: None,
     };
-    Ok(runtime.load(AppOptions {
-        name,
-        deployment: Arc::new(deployment),
-        limits: Limits::default(),
-        assets: None,
-    }))
+    Ok(runtime.load(AppOptions { name, deployment: Arc::new(deployment), limits, assets: None }))
 }
 
 /// The context of a request that came over no connection.
