@@ -113,7 +113,7 @@ deno_core::extension!(
         "node:verge_cloudflare_workers" = "cloudflare_workers.js",
         "node:verge_module_data" = "module_data.js",
     ],
-    middleware = |op| unavailable::replace(op),
+    middleware = unavailable::replace,
     state = |state| {
         state.put(Exchanges::default());
     },
