@@ -188,7 +188,7 @@ impl Ledger {
     }
 
     /// Condemns the isolate if it holds more memory outside its heap than its limit. The
-    /// allocator refuses what goes through it; what ops and WebAssembly make does not.
+    /// allocator refuses what goes through it, which what ops make does not.
     pub fn check_external(&self, isolate: &mut v8::Isolate) {
         let limit = self.inner.borrow().external_limit.saturating_add(EXTERNAL_SLACK);
         if memory::external(isolate) <= limit {

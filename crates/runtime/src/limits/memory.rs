@@ -38,7 +38,7 @@ pub(crate) fn guard_heap(runtime: &mut JsRuntime, slice: &Arc<Slice>, buffers: &
     });
 }
 
-/// Bytes of array buffers, whoever made them.
+/// Bytes of array buffers, whoever made them, and of WebAssembly memories.
 pub(crate) fn external(isolate: &mut v8::Isolate) -> u64 {
     u64::try_from(isolate.adjust_amount_of_external_allocated_memory(0)).unwrap_or(0)
 }

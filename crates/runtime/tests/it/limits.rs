@@ -171,3 +171,24 @@ async fn code_that_the_compiler_has_optimized_is_still_interrupted() {
         assert_eq!(fault.code, "cpu_limit", "{name}: {fault}");
     }
 }
+
+#[tokio::test]
+async fn webassembly_memories_count_together() {
+    let world = World::new();
+    let app = world.load(
+        AppSpec::new(
+            r#"const hog = []; export default { fetch(request) {
+                if (new URL(request.url).pathname === "/fine") return new Response("fine");
+                for (;;) {
+                    const memory = new WebAssembly.Memory({ initial: 1000 });
+                    new Uint8Array(memory.buffer).fill(1);
+                    hog.push(memory);
+                }
+            } }"#,
+        )
+        .limit("external_memory", "16MiB")
+        .limit("cpu_time", "20s"),
+    );
+    assert_eq!(get(&app, "/").await.unwrap_err().code, "external_memory_limit");
+    assert_eq!(get_text(&app, "/fine").await, "fine");
+}

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
-use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig};
+use verge_runtime::{AppOptions, Runtime, RuntimeConfig};
 use verge_telemetry::{LogRecord, LogSink, Metrics};
 use verge_types::{Deployment, DeploymentId, Limits, Module, ModuleKind, Resolve, Routed};
 
@@ -53,10 +53,13 @@ impl LogSink for Silent {
     }
 }
 
+/// Name, source, limits.
+pub type App<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 pub struct Node {
     pub metrics: Metrics,
     address: SocketAddr,
-    apps: HashMap<String, Arc<App>>,
+    apps: HashMap<String, Arc<verge_runtime::App>>,
     /// Isolates end when it goes.
     _runtime: Runtime,
     serving: JoinHandle<()>,
@@ -69,8 +72,7 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// `(name, source, limits)` of each app.
-    pub async fn start(apps: &[(&str, &str, &[(&str, &str)])]) -> Self {
+    pub async fn start(apps: &[App<'_>]) -> Self {
         let metrics = Metrics::new();
         let mut config = RuntimeConfig::new(Arc::new(Silent));
         config.metrics = Some(metrics.clone());
