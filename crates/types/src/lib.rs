@@ -8,6 +8,7 @@ mod deployment;
 mod fault;
 mod id;
 mod limits;
+mod position;
 mod request;
 mod service;
 mod websocket;
@@ -20,6 +21,7 @@ pub use deployment::{
 pub use fault::{Blame, Fault};
 pub use id::{AppName, DeploymentId, InvalidName, RequestId};
 pub use limits::{Limit, LimitOverrideError, Limits, Unit, parse_quantity};
+pub use position::{Bookmark, DatasetId, InvalidText, PopName, Position};
 pub use request::{ClientInfo, Geo, RequestContext, Scheme, TraceContext};
 pub use service::{BoxFuture, Resolve, Routed, Service};
 pub use websocket::{WEBSOCKET_QUEUE, WebSocketAccept, WebSocketMessage};
