@@ -5,6 +5,7 @@ import { enter, leave, runtime } from "ext:verge_engine/context.js";
 import { inspect, log } from "ext:verge_engine/console.js";
 import { servedHandler } from "ext:verge_engine/deno_namespace.js";
 import { ExecutionContext, RequestState } from "ext:verge_engine/execution_context.js";
+import { event } from "ext:verge_engine/globals.js";
 import { incomingRequest } from "ext:verge_engine/incoming.js";
 import { respond } from "ext:verge_engine/respond.js";
 import { answerCall, serviceStub } from "ext:verge_engine/services.js";
@@ -220,8 +221,21 @@ export function onScheduled(id, cron, scheduledTime) {
   }
 }
 
-/** A rejection that nobody caught: logged with its request, and nothing else happens. */
-export function onUnhandledRejection(_promise, reason) {
-  log(3, "Uncaught (in promise)", reason);
+/** A rejection that nobody caught: an event, and logged unless that was prevented. */
+export function onUnhandledRejection(promise, reason) {
+  const rejection = new event.PromiseRejectionEvent("unhandledrejection", {
+    cancelable: true,
+    promise,
+    reason,
+  });
+  if (event.EventTarget.prototype.dispatchEvent.call(globalThis, rejection)) {
+    log(3, "Uncaught (in promise)", reason);
+  }
   return true;
+}
+
+/** Somebody caught it after all. */
+export function onHandledRejection(promise, reason) {
+  const rejection = new event.PromiseRejectionEvent("rejectionhandled", { promise, reason });
+  event.EventTarget.prototype.dispatchEvent.call(globalThis, rejection);
 }

@@ -106,4 +106,5 @@ export const globalProperties = {
   [webidl.brand]: hidden(webidl.brand),
 };
 
-export { DOMException, event, QuotaExceededError };
+const { setTimeOrigin } = performance;
+export { DOMException, event, QuotaExceededError, setTimeOrigin };

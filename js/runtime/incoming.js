@@ -113,6 +113,29 @@ Object.defineProperty(RequestPrototype, "cf", {
   },
 });
 
+// What the standard's `Request` says of itself in a browser; here it is always the same.
+const SAME_FOR_ALL = {
+  cache: "default",
+  destination: "",
+  duplex: "half",
+  integrity: "",
+  isHistoryNavigation: false,
+  isReloadNavigation: false,
+  keepalive: false,
+  mode: "cors",
+  credentials: "same-origin",
+  referrer: "about:client",
+  referrerPolicy: "",
+};
+for (const name of Object.keys(SAME_FOR_ALL)) {
+  if (name in RequestPrototype) continue;
+  Object.defineProperty(RequestPrototype, name, {
+    configurable: true,
+    enumerable: true,
+    get: () => SAME_FOR_ALL[name],
+  });
+}
+
 /** The `Request` for an exchange. `method` indexes METHODS, -1 for any other. */
 export function incomingRequest(id, method, hasBody) {
   return fromInnerRequest(new IncomingRequest(id, method, hasBody), "immutable");

@@ -9,6 +9,7 @@ import {
   onEntrypointFetch,
   onFetch,
   onScheduled,
+  onHandledRejection,
   onUnhandledRejection,
   reset,
 } from "ext:verge_engine/app.js";
@@ -16,11 +17,12 @@ import { console } from "ext:verge_engine/console.js";
 import { currentId } from "ext:verge_engine/context.js";
 import { denoNamespace } from "ext:verge_engine/deno_namespace.js";
 import "ext:verge_engine/errors.js";
-import { DOMException, event, globalProperties } from "ext:verge_engine/globals.js";
+import { DOMException, event, globalProperties, setTimeOrigin } from "ext:verge_engine/globals.js";
 import "ext:verge_engine/node_host.js";
 import { outbound } from "ext:verge_engine/outbound.js";
 import { Request } from "ext:verge_engine/incoming.js";
 import { Response, WebSocketPair } from "ext:verge_engine/websocket_pair.js";
+import "ext:verge_engine/workers_crypto.js";
 
 const { Error, ObjectDefineProperty, ObjectSetPrototypeOf } = primordials;
 const { op_verge_module_data, op_verge_wasm_module } = core.ops;
@@ -105,11 +107,8 @@ ObjectDefineProperty(globalThis, "addEventListener", {
 });
 
 core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
-core.setHandledPromiseRejectionHandler(() => {});
+core.setHandledPromiseRejectionHandler(onHandledRejection);
 core.setReportExceptionCallback(event.reportException);
-core.setWasmStreamingCallback((source, rid) =>
-  core.loadExtScript("ext:deno_fetch/26_fetch.js").handleWasmStreaming(source, rid)
-);
 core.setBuildInfo("x86_64-unknown-linux-gnu");
 
 // Node built-ins are loaded on first import; they take these when they are.
@@ -122,6 +121,28 @@ internals.__nodeBootstrapArgs = {
   nodeDebug: "",
 };
 
+/** `WebAssembly.Memory` that cannot be shared. */
+function memoryOfOneIsolate(Memory) {
+  const ofOneIsolate = new Proxy(Memory, {
+    construct(target, args, newTarget) {
+      const { initial, maximum, shared, address } = args[0] ?? {};
+      if (shared) {
+        throw new TypeError("WebAssembly.Memory: shared memory is not available");
+      }
+      const descriptor = { initial };
+      if (maximum !== undefined) descriptor.maximum = maximum;
+      if (address !== undefined) descriptor.address = address;
+      return Reflect.construct(target, [descriptor], newTarget === ofOneIsolate ? target : newTarget);
+    },
+  });
+  ObjectDefineProperty(Memory.prototype, "constructor", {
+    value: ofOneIsolate,
+    writable: true,
+    configurable: true,
+  });
+  return ofOneIsolate;
+}
+
 /** Runs once in an isolate that was claimed for an app, before the app's first line. */
 function install(config) {
   // V8 adds to the global object when it makes a context from the snapshot, so what takes
@@ -129,8 +150,14 @@ function install(config) {
   delete Intl.v8BreakIterator;
   // No shared memory between or within apps: it is a clock fine enough for Spectre.
   delete globalThis.SharedArrayBuffer;
+  WebAssembly.Memory = memoryOfOneIsolate(WebAssembly.Memory);
+  setTimeOrigin();
   ObjectSetPrototypeOf(globalThis, ServiceWorkerGlobalScope.prototype);
   installEnv(config.bindings);
+  // Kept by the isolate and not by the snapshot.
+  core.setWasmStreamingCallback((source, rid) =>
+    core.loadExtScript("ext:deno_fetch/26_fetch.js").handleWasmStreaming(source, rid)
+  );
   // The engine's own `Deno` reaches every op; what an app may see instead is its own.
   delete globalThis.Deno;
   delete globalThis.__bootstrap;

@@ -15,7 +15,8 @@ use sys_traits::impls::RealSys;
 
 use crate::ops::respond::SharedState;
 use crate::ops::{
-    html_rewriter, log, modules, outbound, request, respond, services, unavailable, websocket,
+    digest, html_rewriter, log, modules, outbound, request, respond, services, unavailable,
+    websocket,
 };
 use crate::{Exchanges, Outbound};
 
@@ -23,6 +24,9 @@ deno_core::extension!(
     verge_engine,
     deps = [deno_webidl, deno_web, deno_fetch, deno_websocket, deno_crypto, deno_node],
     ops = [
+        digest::op_verge_digest_finish,
+        digest::op_verge_digest_new,
+        digest::op_verge_digest_update,
         html_rewriter::op_verge_html_attribute,
         html_rewriter::op_verge_html_attributes,
         html_rewriter::op_verge_html_check,
@@ -106,9 +110,11 @@ deno_core::extension!(
         "respond.js",
         "services.js",
         "websocket_pair.js",
+        "workers_crypto.js",
     ],
     lazy_loaded_esm = [
         dir "../../js/runtime",
+        "digest_stream.js",
         "html_rewriter.js",
         "node:verge_cloudflare_workers" = "cloudflare_workers.js",
         "node:verge_module_data" = "module_data.js",

@@ -88,7 +88,7 @@ fn quantity(value: u64, unit: Unit) -> String {
         Unit::Milliseconds => &[(3_600_000, "h"), (60_000, "m"), (1_000, "s")],
         Unit::Count => &[],
     };
-    let fitting = steps.iter().find(|(step, _)| value >= *step && value % step == 0);
+    let fitting = steps.iter().find(|(step, _)| value >= *step && value.is_multiple_of(*step));
     match (fitting, unit) {
         (Some((step, name)), _) => format!("{}{name}", value / step),
         (None, Unit::Bytes) => format!("{value}B"),

@@ -1,5 +1,6 @@
 //! Verge's own ops, by what they serve.
 
+pub mod digest;
 pub mod html_rewriter;
 pub mod log;
 pub mod modules;

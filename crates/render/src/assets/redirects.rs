@@ -60,7 +60,8 @@ impl Redirects {
             return Err("the status must be 200, 301, 302, 303, 307 or 308");
         }
         let absolute = to.starts_with("https://") || to.starts_with("http://");
-        if !absolute && !(to.starts_with('/') && !to.starts_with("//")) {
+        let own_path = to.starts_with('/') && !to.starts_with("//");
+        if !absolute && !own_path {
             return Err("the target is a path that begins with / or an http(s) URL");
         }
         if status == 200 && absolute {

@@ -1,4 +1,5 @@
 //! Real folders, real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod paths;
 mod responses;

@@ -65,6 +65,8 @@ impl Boot {
             residual_lazy_js_sources: verge_snapshot::LAZY_SCRIPTS,
             residual_lazy_esm_sources: verge_snapshot::LAZY_MODULES,
             create_params: Some(params),
+            // Buffers that `structuredClone` and message ports transfer wait in it.
+            shared_array_buffer_store: Some(Default::default()),
             // The ops are in the snapshot: they come from the same list.
             skip_op_registration: true,
             ..Default::default()

@@ -1,5 +1,7 @@
 //! Whole-isolate tests: real apps in real isolates, without a listener.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod apps;
 mod harness;
 
 mod egress;
@@ -7,3 +9,4 @@ mod handlers;
 mod html_rewriter;
 mod lifecycle;
 mod limits;
+mod web_apis;

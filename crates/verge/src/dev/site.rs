@@ -74,7 +74,7 @@ pub struct Outcome {
 }
 
 pub enum Made {
-    Swapped(Built),
+    Swapped(Box<Built>),
     /// The change made no difference.
     Same,
     /// A newer change made it pointless.
@@ -188,7 +188,7 @@ impl Site {
             app.retire();
         }
         self.changed.send_replace(number);
-        Ok(Made::Swapped(built))
+        Ok(Made::Swapped(Box::new(built)))
     }
 
     async fn version(&self, built: &Built, config: &AppConfig) -> Result<Version, Failure> {
