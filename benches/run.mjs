@@ -13,11 +13,12 @@ import { run } from "./harness/processes.mjs";
 import { Report } from "./harness/report.mjs";
 import { hello } from "./scenarios/hello.mjs";
 import { isolates } from "./scenarios/isolates.mjs";
+import { limits } from "./scenarios/limits.mjs";
 import { react } from "./scenarios/react.mjs";
 import { rebuild } from "./scenarios/rebuild.mjs";
 import { files } from "./scenarios/static.mjs";
 
-const SCENARIOS = { hello, react, isolates, rebuild, files };
+const SCENARIOS = { hello, react, isolates, limits, rebuild, files };
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const peers = join(root, "benches/peers/node_modules");
@@ -32,6 +33,7 @@ const tools = {
   verge: join(release, "verge"),
   serve: join(release, "serve"),
   isolates: join(release, "isolates"),
+  limits: join(release, "limits"),
   deno: join(peers, `@deno/linux-${names.deno}-glibc/deno`),
   workerd: join(peers, `@cloudflare/workerd-linux-${names.workerd}/bin/workerd`),
   nginx: "/usr/sbin/nginx",
