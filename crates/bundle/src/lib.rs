@@ -23,8 +23,8 @@ mod paths;
 
 pub use bundler::{BuildOptions, Built, Bundler, Canceller};
 pub use config::{
-    AppConfig, BuildCommand, ConfigError, DevSettings, KeyDoc, KeyUse, MAX_CONFIG_BYTES,
-    ModuleRule, Project, configuration_keys,
+    AppConfig, BuildCommand, ConfigError, DatabaseConfig, DevSettings, KeyDoc, KeyUse,
+    MAX_CONFIG_BYTES, ModuleRule, Project, configuration_keys, database_dataset,
 };
 pub use diagnostic::{BuildError, Diagnostic, Severity};
 pub use esbuild::ESBUILD_VERSION;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::DeploymentId;
+use crate::{DatasetId, DeploymentId};
 
 /// What a module's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,13 @@ fn serde_json_null(value: &serde_json::Value) -> bool {
     value.is_null()
 }
 
+/// Where a database binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseTarget {
+    /// The dataset that holds it; apps that name the same one share it.
+    pub dataset: DatasetId,
+}
+
 /// What `env.<name>` is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -62,6 +69,8 @@ pub enum Binding {
     Service(ServiceTarget),
     /// The app's own static assets: `env.ASSETS.fetch(request)`.
     Assets,
+    /// A SQL database with D1's API.
+    Database(DatabaseTarget),
 }
 
 /// How paths are matched to HTML files.

@@ -15,8 +15,8 @@ mod websocket;
 
 pub use body::{Body, BodyError, BoxError};
 pub use deployment::{
-    AssetsConfig, Binding, Deployment, HtmlHandling, Module, ModuleKind, NotFoundHandling,
-    RunWorkerFirst, ServiceTarget,
+    AssetsConfig, Binding, DatabaseTarget, Deployment, HtmlHandling, Module, ModuleKind,
+    NotFoundHandling, RunWorkerFirst, ServiceTarget,
 };
 pub use fault::{Blame, Fault};
 pub use id::{AppName, DeploymentId, InvalidName, RequestId};

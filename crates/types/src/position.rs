@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest dataset id, in bytes.
 pub const MAX_DATASET_ID: usize = 128;
 /// Longest name of a point of presence, in bytes.
@@ -27,8 +29,23 @@ pub enum InvalidText {
 }
 
 /// Names a dataset in a fleet: `app/database`. Never a path by itself: parts cannot be `..`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DatasetId(Arc<str>);
+
+impl TryFrom<String> for DatasetId {
+    type Error = InvalidText;
+
+    fn try_from(text: String) -> Result<Self, InvalidText> {
+        text.parse()
+    }
+}
+
+impl From<DatasetId> for String {
+    fn from(id: DatasetId) -> Self {
+        id.as_str().to_owned()
+    }
+}
 
 impl DatasetId {
     pub fn as_str(&self) -> &str {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use verge_types::{AppName, AssetsConfig, Binding, Limits, ModuleKind};
+use verge_types::{AppName, AssetsConfig, Binding, DatasetId, Limits, ModuleKind};
 
 /// Which files are what kind of module (`rules`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub struct DevSettings {
     pub ip: Option<String>,
 }
 
+/// An entry of `d1_databases`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    pub binding: String,
+    pub dataset: DatasetId,
+    /// As the commands call it.
+    pub name: String,
+    /// Absolute; need not be there.
+    pub migrations_dir: PathBuf,
+    /// Where it is recorded which migrations were applied.
+    pub migrations_table: String,
+}
+
 #[derive(Clone, Debug)]
 pub struct AppConfig {
     pub name: AppName,
@@ -50,6 +63,7 @@ pub struct AppConfig {
     pub bindings: BTreeMap<String, Binding>,
     /// From `.dev.vars` or `.env`; they replace `bindings` of the same name in a dev build only.
     pub dev_vars: BTreeMap<String, String>,
+    pub databases: Vec<DatabaseConfig>,
     pub crons: Vec<String>,
     pub assets: Option<AssetsConfig>,
     pub rules: Vec<ModuleRule>,

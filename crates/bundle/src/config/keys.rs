@@ -64,6 +64,12 @@ pub const TOP: &[KeyDoc] = &[
         "[]",
         "bindings to other apps: `binding`, `service`, `entrypoint`, `props`",
     ),
+    read(
+        "d1_databases",
+        false,
+        "[]",
+        "SQL databases: `binding`, `database_name`, `database_id`, `migrations_dir` (migrations), `migrations_table` (d1_migrations)",
+    ),
     read("assets", true, "none", "static files, see below"),
     read("rules", true, "[]", "module kinds by file name: `type`, `globs`, `fallthrough`"),
     read("define", false, "{}", "identifiers replaced by JavaScript expressions"),
@@ -114,7 +120,6 @@ pub const TOP: &[KeyDoc] = &[
     ignored("python_modules", HOSTING),
     ignored("cache", HOSTING),
     later("kv_namespaces", "Workers KV"),
-    later("d1_databases", "D1"),
     later("durable_objects", "Durable Objects"),
     later("migrations", "Durable Objects"),
     later("r2_buckets", "R2"),
@@ -166,6 +171,17 @@ pub const ASSETS: &[&str] =
     &["directory", "binding", "html_handling", "not_found_handling", "run_worker_first"];
 pub const SERVICE: &[&str] =
     &["binding", "service", "entrypoint", "props", "environment", "remote"];
+pub const DATABASE: &[&str] = &[
+    "binding",
+    "database_name",
+    "database_id",
+    "preview_database_id",
+    "migrations_dir",
+    "migrations_table",
+    "migrations_pattern",
+    "database_internal_env",
+    "remote",
+];
 pub const RULE: &[&str] = &["type", "globs", "fallthrough"];
 pub const TRIGGERS: &[&str] = &["crons"];
 pub const BUILD: &[&str] = &["command", "cwd", "watch_dir", "timeout", "upload"];

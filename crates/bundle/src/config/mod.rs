@@ -2,6 +2,7 @@
 
 mod app;
 mod assets_key;
+mod databases_key;
 mod dotenv;
 mod environment;
 mod find;
@@ -11,7 +12,8 @@ mod read;
 mod reader;
 mod tree;
 
-pub use app::{AppConfig, BuildCommand, DevSettings, MAX_CONFIG_BYTES, ModuleRule};
+pub use app::{AppConfig, BuildCommand, DatabaseConfig, DevSettings, MAX_CONFIG_BYTES, ModuleRule};
+pub use databases_key::database_dataset;
 pub(crate) use find::read_bounded;
 pub use find::{ConfigError, Project};
 pub use keys::{KeyDoc, Use as KeyUse, configuration_keys};

@@ -11,6 +11,7 @@ use super::app::{
     ModuleRule,
 };
 use super::assets_key::read_assets;
+use super::databases_key::read_databases;
 use super::keys::{self, TOP, Use};
 use super::reader::{Reader, entry};
 use super::tree::{Entry, Node};
@@ -28,6 +29,7 @@ pub fn defaults(root: &Path, name: AppName, environment: Option<&str>) -> AppCon
         limits: Limits::default(),
         bindings: BTreeMap::new(),
         dev_vars: BTreeMap::new(),
+        databases: Vec::new(),
         crons: Vec::new(),
         assets: None,
         rules: Vec::new(),
@@ -105,6 +107,7 @@ pub fn read_into(reader: &mut Reader<'_>, entries: &[&Entry], config: &mut AppCo
                 }
             }
             "services" => read_services(reader, node, config),
+            "d1_databases" => read_databases(reader, node, config),
             "assets" => {
                 if let Some((assets, binding)) = read_assets(reader, node, &config.root) {
                     config.assets = Some(assets);
@@ -148,7 +151,7 @@ pub fn read_into(reader: &mut Reader<'_>, entries: &[&Entry], config: &mut AppCo
     }
 }
 
-fn bind(reader: &mut Reader<'_>, config: &mut AppConfig, at: &Entry, name: &str, to: Binding) {
+pub fn bind(reader: &mut Reader<'_>, config: &mut AppConfig, at: &Entry, name: &str, to: Binding) {
     if !is_identifier(name) {
         let message = format!("`{name}` is no name for a binding: use letters, digits and `_`");
         reader.error(&at.key_span, message);
