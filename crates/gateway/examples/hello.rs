@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
-use verge_types::{Body, BoxFuture, Fault, RequestContext, Resolve, Routed, Service};
+use verge_types::{
+    Body, BoxFuture, Fault, RequestContext, Resolve, Routed, Service, SessionPolicy,
+};
 
 struct Hello;
 
@@ -38,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             service: Arc::new(Hello),
             max_request_body: 1 << 20,
             max_wall_ms: 30_000,
+            sessions: SessionPolicy::Off,
         };
         let config = GatewayConfig::on(([127, 0, 0, 1], port).into());
         let gateway = Gateway::bind(config, Arc::new(One(routed)), Arc::new(NoAccessLog)).await?;
