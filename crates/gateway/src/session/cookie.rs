@@ -21,12 +21,8 @@ pub const MAX_COOKIES: usize = 64;
 /// Our cookies of one request.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The values, as they came.
-    pub tokens: Vec<Vec<u8>>,
-    /// What stands behind [`PREFIX`] in the names of those for writes.
-    pub written: Vec<u32>,
-    /// Whether there is one for reads.
-    pub read: bool,
+    /// What stands behind [`PREFIX`] in the name, `None` for the one of reads; and the value.
+    pub tokens: Vec<(Option<u32>, Vec<u8>)>,
     /// Whether there are more than [`MAX_COOKIES`].
     pub too_many: bool,
 }
@@ -68,14 +64,11 @@ impl Found {
             self.too_many = true;
             return;
         }
-        match &rest[..equals] {
-            b"" => self.read = true,
-            name => match id(name) {
-                Some(id) => self.written.push(id),
-                None => return,
-            },
+        let name = &rest[..equals];
+        let id = id(name);
+        if id.is_some() || name.is_empty() {
+            self.tokens.push((id, rest[equals + 1..].to_vec()));
         }
-        self.tokens.push(rest[equals + 1..].to_vec());
     }
 }
 
@@ -138,8 +131,7 @@ mod tests {
             "__verge_session_BEEF0000=no; __verge_sessionx=no; __verge_session",
         ]);
         let found = take(&mut map).unwrap();
-        assert_eq!(found.tokens, [b"r", b"w"]);
-        assert_eq!((found.written, found.read), (vec![0xbeef], true));
+        assert_eq!(found.tokens, [(None, b"r".to_vec()), (Some(0xbeef), b"w".to_vec())]);
         assert_eq!(map[COOKIE], "a=1; b=\"x=2\"; c=3; d");
         assert_eq!(map.get_all(COOKIE).iter().count(), 1);
     }
@@ -150,7 +142,7 @@ mod tests {
         assert!(take(&mut map).is_none());
         assert_eq!(map.get_all(COOKIE).iter().count(), 2);
         let mut map = headers(&["__verge_session=r"]);
-        assert!(take(&mut map).is_some_and(|found| found.read));
+        assert!(take(&mut map).is_some_and(|found| found.tokens.len() == 1));
         assert!(map.is_empty());
     }
 

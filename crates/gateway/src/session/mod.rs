@@ -11,6 +11,9 @@ mod privacy;
 mod timing;
 mod token;
 
+#[cfg(test)]
+mod crossing;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -51,7 +54,8 @@ struct Carrier {
     holds: bool,
     trailers: bool,
     secure: bool,
-    /// The client's cookies: those of writes by name, and whether there is one of reads.
+    /// The client's cookies that are believed: those of writes by name, and whether there is one
+    /// of reads.
     written: Vec<u32>,
     read: bool,
 }
@@ -163,16 +167,23 @@ impl Carrier {
         if found.too_many {
             metrics.session_token_refused(TokenRefusal::too_many);
         }
-        for token in &found.tokens {
+        for (id, token) in &found.tokens {
             match token::decode(&self.keys, &self.app, now(), token) {
                 Ok(token) => {
                     self.holds |= !token.written.is_empty();
                     session.recall(&token.written, &token.seen);
                 }
-                Err(refusal) => metrics.session_token_refused(refusal),
+                Err(refusal) => {
+                    metrics.session_token_refused(refusal);
+                    // It may be another app's on another port of this host: not ours to remove.
+                    continue;
+                }
+            }
+            match id {
+                Some(id) => self.written.push(*id),
+                None => self.read = true,
             }
         }
-        (self.written, self.read) = (found.written, found.read);
     }
 
     /// All that is known, in one token; empty if all was forgotten. `None` without news.
