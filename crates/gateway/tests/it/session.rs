@@ -383,7 +383,7 @@ async fn two_apps_cannot_use_each_others_tokens() {
 async fn what_is_no_token_is_ignored_in_a_cookie_and_refused_in_the_header() {
     let fleet = Fleet::new().await;
     let long = "A".repeat(4000);
-    let many = vec!["AAAA"; 9].join(",");
+    let many = ["AAAA"; 9].join(",");
     for (token, reason) in [("junk!", "malformed"), ("AAAA", "malformed"), (&long, "too_long")] {
         for name in ["__verge_session", "__verge_session_0000beef"] {
             let lines = [format!("Cookie: {name}={token}")];
