@@ -20,7 +20,9 @@ use tokio::task::JoinHandle;
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
 use verge_runtime::{AppOptions, Runtime, RuntimeConfig};
 use verge_telemetry::{LogRecord, LogSink, Metrics};
-use verge_types::{Deployment, DeploymentId, Limits, Module, ModuleKind, Resolve, Routed, SessionPolicy};
+use verge_types::{
+    Deployment, DeploymentId, Limits, Module, ModuleKind, Resolve, Routed, SessionPolicy,
+};
 
 use crate::harness::PATIENCE;
 
