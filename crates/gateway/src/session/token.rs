@@ -24,7 +24,7 @@ const MAC_BYTES: usize = 16;
 const MAX_ENTRY_BYTES: usize = 8 + 10 + 10;
 /// Each dataset once as written and once as read.
 const MAX_BYTES: usize = HEAD_BYTES + 2 * MAX_SESSION_DATASETS * MAX_ENTRY_BYTES + MAC_BYTES;
-/// Longest token in characters. Real ones have about 40, and 25 more for each further dataset.
+/// Longest token in characters. Real ones have about 45, and 16 more for each further dataset.
 pub const MAX_TOKEN: usize = (MAX_BYTES * 4).div_ceil(3);
 
 /// What a token says.
