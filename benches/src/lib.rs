@@ -9,7 +9,7 @@ use verge_runtime::{AppOptions, Runtime, RuntimeConfig};
 use verge_telemetry::{LogRecord, LogSink};
 use verge_types::{
     AppName, ClientInfo, Deployment, DeploymentId, Geo, InvalidName, Limits, Module, ModuleKind,
-    RequestContext, RequestId, Scheme, TraceContext,
+    RequestContext, RequestId, Scheme, Session, TraceContext,
 };
 
 /// The handler that the trivial benchmark runs.
@@ -79,5 +79,6 @@ pub fn context() -> RequestContext {
         }),
         geo: Arc::new(Geo::default()),
         trace: TraceContext { trace_id: 1, span_id: 1, parent_id: None, sampled: false },
+        session: Session::off(),
     }
 }

@@ -13,7 +13,7 @@ use verge_bench::load_with;
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
 use verge_runtime::{Runtime, RuntimeConfig};
 use verge_telemetry::{LogRecord, LogSink};
-use verge_types::{Limits, Resolve, Routed};
+use verge_types::{Limits, Resolve, Routed, SessionPolicy};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -63,6 +63,7 @@ fn main() -> Result<(), Error> {
             service: app,
             max_request_body: 1 << 20,
             max_wall_ms: 30_000,
+            sessions: SessionPolicy::Off,
         })
     };
     let mut limits = Limits::default();

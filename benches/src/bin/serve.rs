@@ -5,7 +5,7 @@ use std::sync::Arc;
 use verge_bench::{load, runtime_config};
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
 use verge_runtime::Runtime;
-use verge_types::{Resolve, Routed};
+use verge_types::{Resolve, Routed, SessionPolicy};
 
 struct One(Routed);
 
@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         service: app,
         max_request_body: 100 << 20,
         max_wall_ms: 30_000,
+        sessions: SessionPolicy::Off,
     };
     let tokio =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use verge_types::{Body, BodyError, Fault, Limit};
 
 use crate::finish::Finish;
 use crate::headers::sanitize_trailers;
+use crate::session::Late;
 use crate::vitals::{Progress, Vitals};
 
 /// A request body that ends with the limit's fault where it grows too large.
@@ -85,12 +87,25 @@ impl HttpBody for RequestBody {
 /// A response body as hyper sends it. When it is dropped, the request is over.
 pub struct ResponseBody {
     body: Body,
+    /// What may still have to be told in a trailer section.
+    late: Option<Box<Late>>,
+    /// The body has ended; it is not asked again.
+    ended: bool,
     finish: Finish,
 }
 
 impl ResponseBody {
-    pub fn new(body: Body, finish: Finish) -> Self {
-        Self { body, finish }
+    pub fn new(body: Body, late: Option<Box<Late>>, finish: Finish) -> Self {
+        Self { body, late, ended: false, finish }
+    }
+
+    /// The end of a body without trailers of its own.
+    fn end(&mut self) -> Option<Frame<Bytes>> {
+        self.ended = true;
+        self.finish.complete();
+        let mut trailers = HeaderMap::new();
+        self.late.take()?.close(&mut trailers);
+        (!trailers.is_empty()).then(|| Frame::trailers(trailers))
     }
 }
 
@@ -103,21 +118,24 @@ impl HttpBody for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
         let poll = Pin::new(&mut this.body).poll_frame(cx);
         this.finish.vitals().polled_out(poll.is_pending());
         match poll {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => {
-                this.finish.complete();
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => Poll::Ready(this.end().map(Ok)),
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(data) = frame.data_ref() {
                     this.finish.sent(data.len() as u64);
                 } else if let Some(trailers) = frame.trailers_mut() {
                     sanitize_trailers(trailers);
+                    if let Some(late) = this.late.take() {
+                        late.close(trailers);
+                    }
                 }
-                if this.body.is_end_stream() {
+                if this.is_end_stream() {
                     this.finish.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -130,7 +148,7 @@ impl HttpBody for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ended || self.late.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -136,6 +136,10 @@ impl Connection {
         self.client.http_protocol
     }
 
+    pub fn scheme(&self) -> Scheme {
+        self.client.scheme
+    }
+
     pub fn peer(&self) -> SocketAddr {
         self.client.addr
     }

@@ -19,7 +19,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use verge_types::{
-    Body, BoxFuture, Fault, Limit, RequestContext, RequestId, Routed, Scheme, WebSocketAccept,
+    Body, BoxFuture, Fault, Limit, RequestContext, RequestId, Routed, Scheme, Session,
+    TraceContext, WebSocketAccept,
 };
 
 use crate::body::{RequestBody, ResponseBody};
@@ -28,6 +29,7 @@ use crate::finish::{Finish, LogLine};
 use crate::handshake::Offer;
 use crate::headers::{self, X_REQUEST_ID};
 use crate::respond::{self, faults};
+use crate::session::ClientSession;
 use crate::vitals::Vitals;
 use crate::{host, ids, trace, websocket};
 
@@ -44,6 +46,7 @@ pub struct Exchange {
     state: State,
     finish: Option<Finish>,
     offer: Option<Box<Offer>>,
+    session: Option<Box<ClientSession>>,
     max_wall_ms: u64,
     hearsay: Option<(Option<IpAddr>, Option<Scheme>)>,
     head: bool,
@@ -69,6 +72,7 @@ impl Exchange {
             state: State::Done,
             finish: None,
             offer: None,
+            session: None,
             max_wall_ms: 0,
             hearsay: None,
             head: request.method() == Method::HEAD,
@@ -78,7 +82,9 @@ impl Exchange {
             Ok(routed) => {
                 exchange.max_wall_ms = routed.max_wall_ms;
                 let hearsay = exchange.hearsay;
-                exchange.state = call(&connection, &finish, &routed, request, trace, hearsay);
+                let session = exchange.session.as_ref().map(|s| s.session()).unwrap_or_default();
+                let about = About { trace, hearsay, session };
+                exchange.state = call(&connection, &finish, &routed, request, about);
             }
             Err(fault) => {
                 exchange.json = respond::prefers_json(request.headers());
@@ -129,6 +135,14 @@ impl Exchange {
         self.json = request.headers().contains_key(http::header::ACCEPT)
             && respond::prefers_json(request.headers());
         self.hearsay = connection.hearsay(request.headers());
+        let told = self.hearsay.and_then(|(_, scheme)| scheme);
+        self.session = ClientSession::open(
+            &routed,
+            request.headers_mut(),
+            &survey,
+            told.unwrap_or_else(|| connection.scheme()),
+            &connection.config().metrics,
+        )?;
         headers::strip(request.headers_mut(), &survey);
         Ok(routed)
     }
@@ -144,6 +158,8 @@ impl Exchange {
             Ok(response) => response,
             Err(fault) => self.fault(fault, &mut finish),
         };
+        let session = self.session.take();
+        let late = session.and_then(|session| session.close(&mut response, self.head));
         let connection = finish.connection();
         if !connection.is_http2()
             && (connection.draining() || finish.vitals().wants_close())
@@ -160,7 +176,7 @@ impl Exchange {
             if body.is_empty() {
                 finish.complete();
             }
-            ResponseBody::new(body, finish)
+            ResponseBody::new(body, late, finish)
         })
     }
 
@@ -270,14 +286,20 @@ fn to_origin_form(request: &mut Request<Incoming>) {
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
 }
 
+/// What is known of a request beside its bytes and its connection.
+struct About {
+    trace: TraceContext,
+    hearsay: Option<(Option<IpAddr>, Option<Scheme>)>,
+    session: Session,
+}
+
 /// Hands the request over. A panic of the service is a fault, not the connection's end.
 fn call(
     connection: &Arc<Connection>,
     finish: &Finish,
     routed: &Routed,
     mut request: Request<Incoming>,
-    trace: verge_types::TraceContext,
-    hearsay: Option<(Option<IpAddr>, Option<Scheme>)>,
+    About { trace, hearsay, session }: About,
 ) -> State {
     let vitals = finish.vitals();
     if routed.max_wall_ms > 0 {
@@ -300,7 +322,7 @@ fn call(
             Body::stream(RequestBody::new(incoming, limit, Arc::clone(vitals), progress))
         }
     });
-    let cx = RequestContext { id: finish.id, client, geo: connection.geo(), trace };
+    let cx = RequestContext { id: finish.id, client, geo: connection.geo(), trace, session };
     match catch_unwind(AssertUnwindSafe(|| routed.service.call(request, cx))) {
         Ok(future) => State::Running(future),
         Err(panic) => State::Answered(Err(panicked(&*panic))),

@@ -4,13 +4,14 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use verge_types::Scheme;
 
 use crate::config::IpPrefix;
 use crate::respond::FAULT_HEADER;
+use crate::session::{X_VERGE_BOOKMARK, X_VERGE_SESSION};
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -65,6 +66,9 @@ pub struct Survey {
     pub hosts: usize,
     pub upgrade: bool,
     pub expect: bool,
+    pub cookie: bool,
+    /// `x-verge-bookmark` or `x-verge-session`.
+    pub bookmark: bool,
     strip: bool,
 }
 
@@ -75,7 +79,9 @@ pub fn survey(headers: &HeaderMap) -> Survey {
             b'h' if *name == HOST => found.hosts += 1,
             b'u' if *name == UPGRADE => found.upgrade = true,
             b'e' if *name == EXPECT => found.expect = true,
+            b'c' if *name == COOKIE => found.cookie = true,
             b'c' | b'f' | b'k' | b'p' | b't' | b'v' | b'x' => {
+                found.bookmark |= *name == X_VERGE_BOOKMARK || *name == X_VERGE_SESSION;
                 found.strip = found.strip || never_comes_in(name);
             }
             _ => {}

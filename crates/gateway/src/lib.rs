@@ -32,6 +32,7 @@ mod http2;
 mod ids;
 mod listen;
 mod respond;
+mod session;
 mod strict;
 mod tls;
 mod trace;

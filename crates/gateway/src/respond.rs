@@ -12,6 +12,8 @@ pub const FAULT_HEADER: HeaderName = HeaderName::from_static("verge-fault");
 
 /// What the listener itself refuses; the codes are stable.
 pub mod faults {
+    use verge_telemetry::TokenRefusal;
+
     use super::{Blame, Fault};
 
     pub fn bad_request(why: &'static str) -> Fault {
@@ -43,6 +45,20 @@ pub mod faults {
     pub fn expectation() -> Fault {
         let why = "Only `Expect: 100-continue` is understood";
         Fault::new("expectation_failed", Blame::Caller, 417, why)
+    }
+
+    /// An `x-verge-bookmark` that is not believed.
+    pub fn bookmark(refusal: TokenRefusal) -> Fault {
+        let why = match refusal {
+            TokenRefusal::malformed => "The bookmark in x-verge-bookmark is none",
+            TokenRefusal::too_long => "The bookmark in x-verge-bookmark is too long to be one",
+            TokenRefusal::forged => "The bookmark in x-verge-bookmark was not made for this app",
+            TokenRefusal::expired => {
+                "The bookmark in x-verge-bookmark is too old; go on without it"
+            }
+            TokenRefusal::too_many => "There are too many bookmarks in x-verge-bookmark",
+        };
+        Fault::new("bad_bookmark", Blame::Caller, 400, why)
     }
 
     /// The app's answer is none that can be sent.

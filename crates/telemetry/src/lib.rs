@@ -7,5 +7,5 @@ mod sink;
 
 pub use access::{AccessLog, AccessRecord, NoAccessLog};
 pub use log::{Level, LogRecord, LogSink};
-pub use metrics::{AppIsolates, AppRequests, IsolateStart, Metrics, Rejection};
+pub use metrics::{AppIsolates, AppRequests, IsolateStart, Metrics, Rejection, TokenRefusal};
 pub use sink::{LogFormat, StreamSink};

@@ -52,6 +52,22 @@ pub enum Rejection {
     drain,
 }
 
+/// Why a client's session token was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "these are the label values as they are exposed")]
+pub enum TokenRefusal {
+    /// It is none, or of a form that this version does not know.
+    malformed,
+    /// It is longer than any that we make.
+    too_long,
+    /// Nobody with one of our keys made it for this app.
+    forged,
+    /// It was made longer ago than sessions last.
+    expired,
+    /// The request has more of them than are looked at.
+    too_many,
+}
+
 /// How an isolate came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "these are the label values as they are exposed")]
@@ -82,6 +98,11 @@ struct ByLimit {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRejection {
     reason: Rejection,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRefusal {
+    reason: TokenRefusal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,6 +184,7 @@ struct Families {
     connections_total: Counter,
     rejected: Family<ByRejection, Counter>,
     websockets: Gauge,
+    session_tokens_refused: Family<ByRefusal, Counter>,
     isolates: Family<ByApp, Gauge>,
     isolate_starts: Family<ByStart, Counter>,
     isolate_start_seconds: Histogram,
@@ -226,6 +248,12 @@ impl Metrics {
         r.register("connections_rejected", "Connections refused or cut", rejected.clone());
         let websockets = Gauge::default();
         r.register("websockets", "Open WebSockets", websockets.clone());
+        let session_tokens_refused = Family::default();
+        r.register(
+            "session_tokens_refused",
+            "Session tokens of clients that were not believed",
+            session_tokens_refused.clone(),
+        );
         let isolates = Family::default();
         r.register("isolates", "Live isolates", isolates.clone());
         let isolate_starts = Family::default();
@@ -263,6 +291,7 @@ impl Metrics {
             connections_total,
             rejected,
             websockets,
+            session_tokens_refused,
             isolates,
             isolate_starts,
             isolate_start_seconds,
@@ -306,6 +335,10 @@ impl Metrics {
     /// How often connections were refused or cut for a reason.
     pub fn rejections(&self, reason: Rejection) -> u64 {
         self.0.rejected.get_or_create(&ByRejection { reason }).get()
+    }
+
+    pub fn session_token_refused(&self, reason: TokenRefusal) {
+        self.0.session_tokens_refused.get_or_create(&ByRefusal { reason }).inc();
     }
 
     pub fn websocket_opened(&self) {
@@ -363,6 +396,7 @@ mod tests {
         metrics.clone().limit_hit(Some(&app), Limit::CpuTime);
         metrics.connection_opened();
         metrics.connection_rejected(Rejection::too_many_from_peer);
+        metrics.session_token_refused(TokenRefusal::forged);
         let isolates = metrics.app_isolates(&app);
         isolates.started(IsolateStart::pooled, Duration::from_millis(1));
         isolates.cpu_used(Duration::from_micros(40));
@@ -377,6 +411,7 @@ mod tests {
             "verge_limit_hits_total{app=\"shop\",limit=\"cpu_limit\"} 1",
             "verge_connections 1",
             "verge_connections_rejected_total{reason=\"too_many_from_peer\"} 1",
+            "verge_session_tokens_refused_total{reason=\"forged\"} 1",
             "verge_isolates{app=\"shop\"} 1",
             "verge_isolate_starts_total{app=\"shop\",start=\"pooled\"} 1",
             "verge_cpu_seconds_total{app=\"shop\"} 0.00004",

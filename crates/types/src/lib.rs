@@ -11,6 +11,7 @@ mod limits;
 mod position;
 mod request;
 mod service;
+mod session;
 mod websocket;
 
 pub use body::{Body, BodyError, BoxError};
@@ -24,4 +25,8 @@ pub use limits::{Limit, LimitOverrideError, Limits, Unit, parse_quantity};
 pub use position::{Bookmark, DatasetId, InvalidText, PopName, Position};
 pub use request::{ClientInfo, Geo, RequestContext, Scheme, TraceContext};
 pub use service::{BoxFuture, Resolve, Routed, Service};
+pub use session::{
+    MAX_SESSION_DATASETS, MAX_TIMINGS, News, Remembered, SESSION_MAX_AGE, Session, SessionKeys,
+    SessionPolicy, Timing,
+};
 pub use websocket::{WEBSOCKET_QUEUE, WebSocketAccept, WebSocketMessage};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::RequestId;
+use crate::{RequestId, Session};
 
 /// `http` or `https`, as the client spoke to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,4 +81,6 @@ pub struct RequestContext {
     pub client: Arc<ClientInfo>,
     pub geo: Arc<Geo>,
     pub trace: TraceContext,
+    /// What the client has written and read before; lives as long as its request or WebSocket.
+    pub session: Session,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 
-use crate::{AppName, Body, Fault, RequestContext};
+use crate::{AppName, Body, Fault, RequestContext, SessionPolicy};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -36,6 +36,8 @@ pub struct Routed {
     pub max_request_body: u64,
     /// Longest a request may take to its last response byte, in milliseconds; 0 is no limit.
     pub max_wall_ms: u64,
+    /// What is remembered of the app's clients.
+    pub sessions: SessionPolicy,
 }
 
 /// Host name to app. Called once a request, so it must not block.

@@ -8,6 +8,7 @@ mod http1;
 mod http2;
 mod limits;
 mod malformed;
+mod session;
 mod support;
 mod tls;
 mod websocket;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use verge_gateway::{AccessLog, AccessRecord, Drained, Gateway, GatewayConfig};
 use verge_types::{
     Blame, Body, BodyError, BoxFuture, Fault, RequestContext, Resolve, Routed, Service,
-    WEBSOCKET_QUEUE, WebSocketAccept, WebSocketMessage,
+    SessionPolicy, WEBSOCKET_QUEUE, WebSocketAccept, WebSocketMessage,
 };
 
 /// No wait of a test is longer.
@@ -230,6 +230,7 @@ impl Resolve for Hosts {
             service: self.service.clone(),
             max_request_body,
             max_wall_ms,
+            sessions: SessionPolicy::Off,
         })
     }
 }

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use verge_render::{Assets, Site};
 use verge_types::{
     Body, BoxFuture, ClientInfo, Fault, Geo, NotFoundHandling, RequestContext, RequestId,
-    RunWorkerFirst, Scheme, Service, TraceContext,
+    RunWorkerFirst, Scheme, Service, Session, TraceContext,
 };
 
 use crate::{config, folder, get, outcome};
@@ -37,6 +37,7 @@ fn cx() -> RequestContext {
         }),
         geo: Arc::new(Geo::default()),
         trace: TraceContext { trace_id: 1, span_id: 1, parent_id: None, sampled: false },
+        session: Session::off(),
     }
 }
 

@@ -12,7 +12,7 @@ use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig};
 use verge_telemetry::{LogRecord, LogSink};
 use verge_types::{
     Binding, Body, ClientInfo, Deployment, DeploymentId, Fault, Geo, Limits, Module, ModuleKind,
-    RequestContext, RequestId, Scheme, Service, TraceContext,
+    RequestContext, RequestId, Scheme, Service, Session, TraceContext,
 };
 
 /// Keeps what apps log.
@@ -149,6 +149,7 @@ pub fn cx() -> RequestContext {
         }),
         geo: Arc::new(Geo { country: "DE".into(), colo: "FRA".into(), ..Default::default() }),
         trace: TraceContext { trace_id: 1, span_id: 2, parent_id: None, sampled: false },
+        session: Session::off(),
     }
 }
 

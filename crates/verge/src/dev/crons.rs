@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
-use verge_types::{ClientInfo, Geo, RequestContext, RequestId, Scheme, TraceContext};
+use verge_types::{ClientInfo, Geo, RequestContext, RequestId, Scheme, Session, TraceContext};
 
 use super::site::Site;
 
@@ -102,5 +102,7 @@ fn context() -> RequestContext {
             parent_id: None,
             sampled: false,
         },
+        // No client to tell, but the handler reads what it wrote.
+        session: Session::begin(),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use verge_types::{Resolve, Routed};
+use verge_types::{Resolve, Routed, SessionPolicy};
 
 use super::front::Front;
 use super::site::Site;
@@ -52,6 +52,8 @@ impl Resolve for Router {
             service: front.clone(),
             max_request_body: state.config.limits.request_body,
             max_wall_ms: state.config.limits.wall_time,
+            // No app has databases yet.
+            sessions: SessionPolicy::Off,
         })
     }
 }

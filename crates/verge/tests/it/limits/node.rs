@@ -20,7 +20,9 @@ use tokio::task::JoinHandle;
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
 use verge_runtime::{AppOptions, Runtime, RuntimeConfig};
 use verge_telemetry::{LogRecord, LogSink, Metrics};
-use verge_types::{Deployment, DeploymentId, Limits, Module, ModuleKind, Resolve, Routed};
+use verge_types::{
+    Deployment, DeploymentId, Limits, Module, ModuleKind, Resolve, Routed, SessionPolicy,
+};
 
 use crate::harness::PATIENCE;
 
@@ -86,6 +88,7 @@ impl Node {
                 max_request_body: app.limits().request_body,
                 max_wall_ms: app.limits().wall_time,
                 service: app.clone(),
+                sessions: SessionPolicy::Off,
             };
             hosts.insert(format!("{name}.test"), routed);
             loaded.insert((*name).to_owned(), app);
