@@ -9,6 +9,7 @@ import { event } from "ext:verge_engine/globals.js";
 import { incomingRequest } from "ext:verge_engine/incoming.js";
 import { respond } from "ext:verge_engine/respond.js";
 import { answerCall, serviceStub } from "ext:verge_engine/services.js";
+import { database, isUnavailable } from "ext:verge_engine/sql_database.js";
 
 const { op_verge_event_done, op_verge_fail, op_verge_remote_addr } = core.ops;
 const { Error, ObjectFreeze, PromisePrototype, PromisePrototypeThen, ObjectPrototypeIsPrototypeOf, TypeError } =
@@ -25,6 +26,7 @@ export function installEnv(bindings) {
     if (kind === "var") env[name] = value;
     else if (kind === "service") env[name] = serviceStub(name, true);
     else if (kind === "assets") env[name] = serviceStub(name, false);
+    else if (kind === "database") env[name] = database(name);
   }
   runtime.env = env;
   return env;
@@ -142,6 +144,8 @@ function fail(id, error) {
   let limit = "";
   try {
     if (error?.name === "LimitError" && typeof error.code === "string") limit = error.code;
+    // What a database could not do now, a moment later it may: 503 and not 500.
+    else if (isUnavailable(error)) limit = "database_unavailable";
   } catch {
     // What was thrown throws when it is looked at.
   }

@@ -10,6 +10,7 @@ import { currentId } from "ext:verge_engine/context.js";
 const {
   op_verge_sql_batch,
   op_verge_sql_begin,
+  op_verge_sql_bookmark,
   op_verge_sql_commit,
   op_verge_sql_cursor,
   op_verge_sql_cursor_next,
@@ -29,11 +30,11 @@ const {
   ArrayPrototypeMap,
   ArrayPrototypePush,
   Error,
+  ErrorPrototype,
   ObjectDefineProperty,
   ObjectPrototypeIsPrototypeOf,
-  Promise,
-  PromiseReject,
   RangeError,
+  SafeWeakSet,
   String,
   Symbol,
   SymbolAsyncIterator,
@@ -56,9 +57,24 @@ function raise(message) {
   return new Error(message, { cause: new Error(at < 0 ? message : message.slice(at + 2)) });
 }
 
-/** What Rust answers a failure with. */
+/** Errors of ours that say: not now, but the same call may succeed a little later. */
+const unavailable = new SafeWeakSet();
+
+/** Whether a request that fails with `error` is worth trying again. */
+export function isUnavailable(error) {
+  return typeof error === "object" && error !== null && unavailable.has(error);
+}
+
+/** Rust answers a failure with an error. */
 function check(reply) {
-  if (typeof reply === "string") throw raise(reply);
+  if (ObjectPrototypeIsPrototypeOf(ErrorPrototype, reply)) {
+    const error = raise(reply.message);
+    if (reply.retryable) {
+      error.retryable = true;
+      unavailable.add(error);
+    }
+    throw error;
+  }
   return reply;
 }
 
@@ -243,11 +259,11 @@ class Runner {
     const id = currentId();
     const reply = op_verge_sql_query_now(this.handle, id, this.session, sql, params, mode);
     if (reply !== null) return check(reply);
-    return this.later(id, sql, params, mode);
+    return this.later(id, sql, params);
   }
 
-  async later(id, sql, params, mode) {
-    return check(await op_verge_sql_query(this.handle, id, this.session, sql, params, mode));
+  async later(id, sql, params) {
+    return check(await op_verge_sql_query(this.handle, id, this.session, sql, params));
   }
 
   async batch(statements) {
@@ -289,7 +305,7 @@ export class D1DatabaseSession {
 
   /** Where the session stands; null before its first query. */
   getBookmark() {
-    return this.#runner.session.bookmark();
+    return op_verge_sql_bookmark(this.#runner.handle, this.#runner.session);
   }
 }
 
@@ -306,9 +322,9 @@ class Transaction {
     this.#open = false;
   }
 
-  async query(sql, params, mode) {
+  async query(sql, params) {
     if (!this.#open) throw raise("D1_ERROR: The transaction is over");
-    return check(await op_verge_sql_transact(this.#rid, sql, params, mode));
+    return check(await op_verge_sql_transact(this.#rid, sql, params));
   }
 
   iterate() {
@@ -324,7 +340,7 @@ class Transaction {
         const results = [];
         for (const statement of statements) {
           const { 0: sql, 1: params } = partsOf(inner, statement);
-          ArrayPrototypePush(results, resultOf(await this.query(sql, params, ALL)));
+          ArrayPrototypePush(results, resultOf(await this.query(sql, params)));
         }
         return results;
       },
@@ -362,7 +378,7 @@ export class D1Database {
 
   /** The whole database as a SQLite file. */
   async dump() {
-    return TypedArrayPrototypeGetBuffer(check(await op_verge_sql_dump(this.#handle, currentId())));
+    return TypedArrayPrototypeGetBuffer(check(op_verge_sql_dump(this.#handle)));
   }
 
   /**
@@ -392,7 +408,7 @@ export class D1Database {
   async transaction(body, options) {
     if (typeof body !== "function") throw new TypeError("transaction() takes a function");
     const id = currentId();
-    const rid = check(await op_verge_sql_begin(this.#handle, id, Number(options?.deadline ?? 0)));
+    const rid = check(await op_verge_sql_begin(this.#handle, Number(options?.deadline ?? 0)));
     const transaction = new Transaction(rid);
     let value;
     try {

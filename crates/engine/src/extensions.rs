@@ -15,8 +15,8 @@ use sys_traits::impls::RealSys;
 
 use crate::ops::respond::SharedState;
 use crate::ops::{
-    digest, html_rewriter, log, modules, outbound, request, respond, services, unavailable,
-    websocket,
+    digest, html_rewriter, log, modules, outbound, request, respond, services, sql,
+    sql_transaction, unavailable, websocket,
 };
 use crate::{Exchanges, Outbound};
 
@@ -74,6 +74,20 @@ deno_core::extension!(
         services::op_verge_service_fetch,
         services::op_verge_service_rpc,
         services::op_verge_subrequest,
+        sql::op_verge_sql_batch,
+        sql::op_verge_sql_bookmark,
+        sql::op_verge_sql_dump,
+        sql::op_verge_sql_exec,
+        sql::op_verge_sql_open,
+        sql::op_verge_sql_query,
+        sql::op_verge_sql_query_now,
+        sql::op_verge_sql_session,
+        sql_transaction::op_verge_sql_begin,
+        sql_transaction::op_verge_sql_commit,
+        sql_transaction::op_verge_sql_cursor,
+        sql_transaction::op_verge_sql_cursor_next,
+        sql_transaction::op_verge_sql_rollback,
+        sql_transaction::op_verge_sql_transact,
         websocket::op_verge_ws_accept,
         websocket::op_verge_ws_close,
         websocket::op_verge_ws_next,
@@ -109,6 +123,7 @@ deno_core::extension!(
         "outbound.js",
         "respond.js",
         "services.js",
+        "sql_database.js",
         "websocket_pair.js",
         "workers_crypto.js",
     ],

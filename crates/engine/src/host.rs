@@ -36,6 +36,9 @@ pub trait Callee: Send + Sync + 'static {
     fn call(&self, call: RpcCall, cx: RequestContext) -> BoxFuture<Result<RpcReply, RpcFailure>>;
 }
 
+/// A SQL database of this node.
+pub type SqlDatabase = verge_services::sql::Database<verge_services::sql::DatasetHome>;
+
 /// The node, as one isolate sees it.
 pub struct Host {
     pub app: AppName,
@@ -45,6 +48,8 @@ pub struct Host {
     pub metrics: Option<Metrics>,
     /// By binding name.
     pub services: HashMap<String, Arc<dyn Callee>>,
+    /// SQL databases, by binding name.
+    pub databases: HashMap<String, Arc<SqlDatabase>>,
     /// Bytes of `.wasm` and binary modules, by path.
     pub data: HashMap<String, Bytes>,
     /// Answers a request whose handler threw after `ctx.passThroughOnException()`.

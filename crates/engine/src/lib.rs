@@ -10,6 +10,7 @@ mod host;
 mod html_rewriter;
 mod javascript;
 mod ops;
+mod sql;
 pub mod stack;
 mod transpile;
 
@@ -17,6 +18,7 @@ pub use exchange::{Answer, Courier, Exchange, ExchangeId, Exchanges, Reply};
 pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
 pub use host::{
     Callee, Host, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,
+    SqlDatabase,
 };
 pub use javascript::{
     answers_everywhere, engine_gaps, engine_name, heap_slack, prepare_process, set_process_limits,

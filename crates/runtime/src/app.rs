@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use verge_engine::{Answer, Callee, Courier, Host, Reply, RpcCall, RpcReply};
+use verge_engine::{Answer, Callee, Courier, Host, Reply, RpcCall, RpcReply, SqlDatabase};
 use verge_telemetry::AppIsolates;
 use verge_types::{
     AppName, Binding, Blame, Body, BoxFuture, Deployment, DeploymentId, Fault, Limit, Limits,
@@ -32,6 +32,8 @@ pub struct AppOptions {
     pub limits: Limits,
     /// Answers `env.ASSETS.fetch()`, and requests that pass through on exception.
     pub assets: Option<Arc<dyn Service>>,
+    /// What the deployment's database bindings lead to, by binding name.
+    pub databases: HashMap<String, Arc<SqlDatabase>>,
 }
 
 /// A deployment that answers requests. Isolates come with the first request and go when idle.
@@ -51,11 +53,11 @@ pub struct App {
 
 impl App {
     pub(crate) fn new(runtime: Arc<Inner>, options: AppOptions) -> Arc<Self> {
-        let AppOptions { name, deployment, limits, assets } = options;
+        let AppOptions { name, deployment, limits, assets, databases } = options;
         let mut services: HashMap<String, Arc<dyn Callee>> = HashMap::new();
         for (binding, target) in &deployment.bindings {
             match target {
-                Binding::Var { .. } => {}
+                Binding::Var { .. } | Binding::Database(_) => {}
                 Binding::Service(target) => {
                     let callee = Bound {
                         runtime: Arc::downgrade(&runtime),
@@ -83,6 +85,7 @@ impl App {
             log: runtime.config.log.clone(),
             metrics: runtime.config.metrics.clone(),
             services,
+            databases,
             data,
             fallback: assets.clone(),
         });

@@ -8,6 +8,8 @@ pub mod outbound;
 pub mod request;
 pub mod respond;
 pub mod services;
+pub mod sql;
+pub mod sql_transaction;
 pub mod unavailable;
 pub mod websocket;
 

@@ -254,6 +254,13 @@ pub fn op_verge_fail(
         .or_else(|| refused_buffer(state, text));
     let fault = match (limit, host(state)) {
         (Some(limit), Some(host)) => Fault::limit(limit, host.limits.get(limit)),
+        _ if limit_code == DATABASE_UNAVAILABLE => Fault::new(
+            DATABASE_UNAVAILABLE,
+            Blame::Platform,
+            503,
+            "The app's database cannot answer at the moment",
+        )
+        .with_retry_after(1),
         _ => Fault::new("guest_exception", Blame::Guest, 500, "The app threw an exception"),
     };
     let fault = fault.with_detail(stack::of_the_app(text));
@@ -262,6 +269,9 @@ pub fn op_verge_fail(
         exchanges(state).fail(id, fault);
     }
 }
+
+/// What js/runtime/app.js says of a request that failed for want of a database.
+const DATABASE_UNAVAILABLE: &str = "database_unavailable";
 
 /// The failure of an allocation that our own budget refused is that limit's, not the app's.
 fn refused_buffer(state: &OpState, text: &str) -> Option<Limit> {

@@ -1,7 +1,9 @@
 //! Between SQL values and JavaScript's: parameters in, rows out, without a copy in between.
 
+mod failure;
 mod parameters;
 mod rows;
 
-pub use parameters::Parameters;
+pub use failure::{Reply, failed};
+pub use parameters::{ManyParameters, Parameters};
 pub use rows::{ColumnNames, JsRows, Meta, OwnedReply, reply};

@@ -109,6 +109,7 @@ impl Booted {
                 Binding::Var { value } => serde_json::json!([name, "var", value]),
                 Binding::Service(_) => serde_json::json!([name, "service", null]),
                 Binding::Assets => serde_json::json!([name, "assets", null]),
+                Binding::Database(_) => serde_json::json!([name, "database", null]),
             })
             .collect();
         let config = serde_json::json!({

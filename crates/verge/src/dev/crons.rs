@@ -71,7 +71,7 @@ fn next(
 }
 
 async fn once(site: Arc<Site>, cron: String, at: DateTime<Utc>) {
-    let Some(app) = site.state().version.as_ref().and_then(|version| version.app.clone()) else {
+    let Some(app) = site.state().version.as_ref().and_then(|version| version.app().cloned()) else {
         return;
     };
     let time = at.timestamp_millis() as f64;

@@ -19,6 +19,8 @@ const ERROR_HEADER: &str = "x-verge-error";
 
 pub struct Front {
     pub site: Arc<Site>,
+    /// Which of the site's places this is.
+    place: usize,
 }
 
 /// In which form whoever asks wants an error.
@@ -46,8 +48,8 @@ impl Wants {
 }
 
 impl Front {
-    pub fn new(site: Arc<Site>) -> Self {
-        Self { site }
+    pub fn new(site: Arc<Site>, place: usize) -> Self {
+        Self { site, place }
     }
 }
 
@@ -85,7 +87,7 @@ impl Service for Front {
         };
         let live = self.site.parts.live_reload;
         let asked = format!("{} {}", request.method(), request.uri());
-        let answer = version.service.call(request, cx.clone());
+        let answer = version.running[self.place].service.call(request, cx.clone());
         Box::pin(async move {
             // Kept until the response begins: a swap must not end what runs.
             let _version = version;

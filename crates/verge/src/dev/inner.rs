@@ -68,7 +68,7 @@ async fn scheduled(
         return plain(StatusCode::METHOD_NOT_ALLOWED, "", TEXT, text);
     }
     let state = site.state();
-    let Some(app) = state.version.as_ref().and_then(|version| version.app.clone()) else {
+    let Some(app) = state.version.as_ref().and_then(|version| version.app().cloned()) else {
         let text = "No version of this app with code runs.\n".to_owned();
         return plain(StatusCode::SERVICE_UNAVAILABLE, "", TEXT, text);
     };

@@ -18,8 +18,10 @@ pub struct Router {
 }
 
 impl Router {
-    pub fn new(sites: Vec<Arc<Site>>, open: bool) -> Self {
-        Self { fronts: sites.into_iter().map(|site| Arc::new(Front::new(site))).collect(), open }
+    /// The apps as `place` serves them.
+    pub fn new(sites: &[Arc<Site>], place: usize, open: bool) -> Self {
+        let front = |site: &Arc<Site>| Arc::new(Front::new(site.clone(), place));
+        Self { fronts: sites.iter().map(front).collect(), open }
     }
 
     fn find(&self, host: &str) -> Option<&Arc<Front>> {

@@ -11,12 +11,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch as signal;
 use verge_bundle::{AppConfig, BuildOptions, Built, Bundler, Canceller, ConfigError, Project};
 use verge_render::{Assets, AssetsBinding};
-use verge_runtime::{App, AppOptions, Runtime};
+use verge_runtime::{App, AppOptions};
 use verge_telemetry::Metrics;
-use verge_types::{DeploymentId, Service};
+use verge_types::{Deployment, DeploymentId, Service};
 
 use super::assets;
 use super::console::Console;
+use super::places::Place;
 use crate::failure::Failure;
 use crate::package;
 use crate::terminal::Terminal;
@@ -25,7 +26,8 @@ use crate::terminal::Terminal;
 pub struct Parts {
     pub project: Project,
     pub environment: Option<String>,
-    pub runtime: Runtime,
+    /// Where the app runs; one point of presence or several.
+    pub places: Arc<[Place]>,
     pub metrics: Metrics,
     pub terminal: Terminal,
     pub console: Arc<Console>,
@@ -57,10 +59,23 @@ pub struct State {
 /// One version of the app that runs.
 pub struct Version {
     pub deployment: DeploymentId,
+    pub assets: Option<Arc<Assets>>,
+    /// As many as there are places, in their order.
+    pub running: Vec<Running>,
+}
+
+/// A version at one point of presence.
+pub struct Running {
     /// `None` if it has assets only.
     pub app: Option<Arc<App>>,
-    pub assets: Option<Arc<Assets>>,
     pub service: Arc<dyn Service>,
+}
+
+impl Version {
+    /// The app where no place was asked for in particular: at the first one.
+    pub fn app(&self) -> Option<&Arc<App>> {
+        self.running.first()?.app.as_ref()
+    }
 }
 
 /// The next version, or why there is none.
@@ -184,7 +199,7 @@ impl Site {
             state.broken = None;
             state.number += 1;
         });
-        if let Some(app) = old.version.as_ref().and_then(|version| version.app.as_ref()) {
+        for app in old.version.iter().flat_map(|version| &version.running).filter_map(|at| at.app.as_ref()) {
             app.retire();
         }
         self.changed.send_replace(number);
@@ -201,30 +216,51 @@ impl Site {
         for warning in assets.iter().flat_map(|assets| assets.warnings()) {
             self.parts.terminal.warning(config.name.as_str(), warning);
         }
-        let app = if deployment.main.is_some() {
-            let app = self.parts.runtime.prepare(AppOptions {
-                name: config.name.clone(),
-                deployment: Arc::new(deployment.clone()),
-                limits: config.limits.clone(),
-                assets: assets.clone().map(|a| Arc::new(AssetsBinding(a)) as Arc<dyn Service>),
-            });
-            let console = &self.parts.console;
-            console.hold(&config.name);
-            let warmed = app.warm().await;
-            let told = warmed.as_ref().err().and_then(|fault| fault.detail.as_deref());
-            console.release(&config.name, told);
-            warmed.map_err(|fault| super::stack::start_failure(&fault, config))?;
-            self.parts.runtime.publish(&app);
-            Some(app)
-        } else {
-            None
-        };
-        let code = app.clone().map(|app| app as Arc<dyn Service>);
-        let service = match (assets.clone(), code) {
-            (None, Some(code)) => code,
-            (assets, code) => Arc::new(verge_render::Site::new(assets, code)),
-        };
-        Ok(Version { deployment: deployment.id.clone(), app, assets, service })
+        let deployment = Arc::new(deployment.clone());
+        let mut running = Vec::with_capacity(self.parts.places.len());
+        for place in self.parts.places.iter() {
+            let app = if deployment.main.is_some() {
+                Some(self.warmed(place, &deployment, &assets, config).await?)
+            } else {
+                None
+            };
+            let code = app.clone().map(|app| app as Arc<dyn Service>);
+            let service = match (assets.clone(), code) {
+                (None, Some(code)) => code,
+                (assets, code) => Arc::new(verge_render::Site::new(assets, code)),
+            };
+            running.push(Running { app, service });
+        }
+        // Only now: a version that does not start anywhere must not be called by other apps.
+        for (place, at) in self.parts.places.iter().zip(&running) {
+            if let Some(app) = &at.app {
+                place.runtime.publish(app);
+            }
+        }
+        Ok(Version { deployment: deployment.id.clone(), assets, running })
+    }
+
+    /// The version's code at one place, its top-level code run.
+    async fn warmed(
+        &self,
+        place: &Place,
+        deployment: &Arc<Deployment>,
+        assets: &Option<Arc<Assets>>,
+        config: &AppConfig,
+    ) -> Result<Arc<App>, Failure> {
+        let app = place.runtime.prepare(AppOptions {
+            name: config.name.clone(),
+            deployment: deployment.clone(),
+            limits: config.limits.clone(),
+            assets: assets.clone().map(|a| Arc::new(AssetsBinding(a)) as Arc<dyn Service>),
+        });
+        let console = &self.parts.console;
+        console.hold(&config.name);
+        let warmed = app.warm().await;
+        let told = warmed.as_ref().err().and_then(|fault| fault.detail.as_deref());
+        console.release(&config.name, told);
+        warmed.map_err(|fault| super::stack::start_failure(&fault, config))?;
+        Ok(app)
     }
 
     fn fail(&self, config: Option<&AppConfig>, failure: &Failure) {
