@@ -106,6 +106,20 @@ pub(crate) fn first_word(text: &str) -> Option<&str> {
     })?
 }
 
+/// The offset behind the first semicolon that ends a statement with a word in it.
+pub(crate) fn statement_end(text: &str) -> usize {
+    let mut tokens = Tokens::new(text);
+    let mut any = false;
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Punctuation(b';') if any => break,
+            Token::Punctuation(b';') => {}
+            _ => any = true,
+        }
+    }
+    tokens.offset()
+}
+
 /// True if any name in the text, bare or quoted in any way, satisfies `test`.
 pub(crate) fn any_name(text: &str, test: impl Fn(&str) -> bool) -> bool {
     Tokens::new(text).any(|token| match token {

@@ -269,3 +269,18 @@ pub(crate) fn simple(conn: &Connection, sql: &str) -> Result<i64, SqlError> {
         _ => Err(last_error(conn)),
     }
 }
+
+/// The database's bytes, as SQLite would write them to a file; `None` without memory.
+pub(crate) fn serialize(conn: &Connection) -> Option<Vec<u8>> {
+    let mut size: ffi::sqlite3_int64 = 0;
+    // SAFETY: an open connection; the buffer is SQLite's, copied and then freed.
+    unsafe {
+        let bytes = ffi::sqlite3_serialize(handle(conn), c"main".as_ptr(), &raw mut size, 0);
+        if bytes.is_null() {
+            return None;
+        }
+        let copy = slice(bytes, size.max(0) as usize).to_vec();
+        ffi::sqlite3_free(bytes.cast());
+        Some(copy)
+    }
+}

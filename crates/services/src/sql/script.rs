@@ -61,11 +61,27 @@ pub struct Executed {
 /// Runs a script: any number of statements, no parameters. A failure names the line on which
 /// its statement begins. As for [`batch`], the caller holds the transaction.
 pub fn exec(conn: &Connection, rules: &Rules<'_>, script: &str) -> Result<Executed, SqlError> {
+    exec_filtered(conn, rules, script, |_| true)
+}
+
+/// The same, without the statements that `wanted` does not want. A statement is passed over up to
+/// its semicolon, so only those that hold none may be.
+pub(crate) fn exec_filtered(
+    conn: &Connection,
+    rules: &Rules<'_>,
+    script: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Executed, SqlError> {
     let own = Attached::of(conn);
     let scope = own.enter(conn, &rules.policy, rules.stop);
     let mut done = Executed::default();
     let mut at = 0;
     while !lexer::is_blank(&script[at..]) {
+        let simple = lexer::statement_end(&script[at..]);
+        if !wanted(&script[at..at + simple]) {
+            at += simple;
+            continue;
+        }
         let start = Instant::now();
         let result = next_statement(conn, own, &scope, rules, &script[at..], start);
         match result {
@@ -88,7 +104,7 @@ pub fn exec(conn: &Connection, rules: &Rules<'_>, script: &str) -> Result<Execut
         }
     }
     settle(conn);
-    if done.count == 0 {
+    if done.count == 0 && lexer::is_blank(script) {
         return Err(SqlError::new(ErrorKind::Exec, "No SQL statements detected."));
     }
     Ok(done)
@@ -129,6 +145,18 @@ fn in_line(script: &str, at: usize, error: SqlError) -> SqlError {
         code: error.code,
         message: format!("Error in line {line}: {text}: {}", error.message),
     }
+}
+
+/// Runs `work` on one state of the database, which nobody changes meanwhile.
+pub(crate) fn in_read_transaction<T>(
+    conn: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
+    raw::simple(conn, "BEGIN")?;
+    let result = work(conn);
+    raw::simple(conn, "COMMIT")?;
+    settle(conn);
+    result
 }
 
 /// Runs `work` in a transaction of its own on this connection; for connections that no dataset
