@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 use verge_services::sql::{self, Discard, Rules, ValueRef};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,7 +15,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
          WITH RECURSIVE s(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM s LIMIT 100000)
          INSERT INTO t SELECT x, 'name ' || x, x * 0.5 FROM s;",
     )?;
-    let conn = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let conn = Connection::open_with_flags(
+        &path,
+        verge_dataset::rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )?;
     let rules = Rules::default();
     let text = "SELECT id, name, n FROM t WHERE id = ?1";
     let mut best = f64::MAX;

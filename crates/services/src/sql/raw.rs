@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
-use rusqlite::{Connection, ffi};
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::error::{ErrorKind, SqlError, from_sqlite};
 use super::value::ValueRef;
@@ -282,5 +282,18 @@ pub(crate) fn serialize(conn: &Connection) -> Option<Vec<u8>> {
         let copy = slice(bytes, size.max(0) as usize).to_vec();
         ffi::sqlite3_free(bytes.cast());
         Some(copy)
+    }
+}
+
+/// Whether foreign keys are enforced from here on, in a transaction too.
+pub(crate) fn enforce_foreign_keys(conn: &Connection, on: bool) {
+    // SAFETY: an open connection; this option takes an int and an optional out-pointer.
+    unsafe {
+        ffi::sqlite3_db_config(
+            handle(conn),
+            ffi::SQLITE_DBCONFIG_ENABLE_FKEY,
+            c_int::from(on),
+            std::ptr::null_mut::<c_int>(),
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What tenants' SQL may do: the authorizer's decision, as a pure function of what SQLite asks.
 //! Lists name what is allowed; everything else is refused.
 
-use rusqlite::ffi;
+use verge_dataset::rusqlite::ffi;
 
 /// Prefixes of names that belong to the platform, in lower case.
 const RESERVED: [&str; 2] = ["_cf_", "_verge_"];
