@@ -1,6 +1,6 @@
 //! What the measuring programs share: apps from inline sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -63,7 +63,13 @@ pub fn load_with(
         crons: Vec::new(),
         assets: None,
     };
-    Ok(runtime.load(AppOptions { name, deployment: Arc::new(deployment), limits, assets: None }))
+    Ok(runtime.load(AppOptions {
+        name,
+        deployment: Arc::new(deployment),
+        limits,
+        assets: None,
+        databases: HashMap::new(),
+    }))
 }
 
 /// The context of a request that came over no connection.

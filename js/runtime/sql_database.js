@@ -179,7 +179,7 @@ export class D1PreparedStatement {
     this.#params = params;
   }
 
-  /** A new statement with these values for its `?`, `?1`, … */
+  /** A new statement with these values for its `?`, `?1`, ... */
   bind(...values) {
     return new D1PreparedStatement(inner, this.#run, this.#sql, ArrayPrototypeMap(values, parameter));
   }
@@ -238,7 +238,7 @@ async function* rowsOf(handle, session, sql, params) {
   const cursor = check(await op_verge_sql_cursor(handle, currentId(), session, sql, params));
   try {
     for (;;) {
-      const reply = check(op_verge_sql_cursor_next(cursor));
+      const reply = check(op_verge_sql_cursor_next(currentId(), cursor));
       const rows = rowsAsObjects(reply);
       for (let i = 0; i < rows.length; i++) yield rows[i];
       if (reply[3]) return;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use verge_telemetry::{LogSink, Metrics};
 use verge_types::{
     AppName, Body, BoxFuture, DeploymentId, Fault, Limit, Limits, RequestContext, Service,
 };
+
+use crate::ExchangeId;
 
 /// A call of a method of another app's entrypoint.
 pub struct RpcCall {
@@ -69,6 +72,11 @@ impl Host {
 /// that fails for it can be told so.
 #[derive(Clone, Debug, Default)]
 pub struct RefusedBuffers(pub Arc<std::sync::atomic::AtomicU64>);
+
+/// Asks whether an op that has worked for a request for a while must end: its CPU time may be up.
+/// No interrupt of the engine gets through to an op.
+#[derive(Clone)]
+pub struct LongOp(pub Rc<dyn Fn(ExchangeId) -> bool>);
 
 /// Why a name was not looked up.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ mod transpile;
 pub use exchange::{Answer, Courier, Exchange, ExchangeId, Exchanges, Reply};
 pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
 pub use host::{
-    Callee, Host, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,
+    Callee, Host, LongOp, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,
     SqlDatabase,
 };
 pub use javascript::{

@@ -18,4 +18,4 @@ mod runtime;
 pub use app::{App, AppOptions};
 pub use egress::{Egress, EgressError};
 pub use runtime::{PROXY_VARIABLES, Runtime, RuntimeConfig, RuntimeError};
-pub use verge_engine::{engine_gaps, engine_name, prepare_process};
+pub use verge_engine::{SqlDatabase, engine_gaps, engine_name, prepare_process};

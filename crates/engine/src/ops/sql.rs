@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use deno_core::{GarbageCollected, OpState, ToV8, op2, v8};
 use verge_services::sql::{
-    Answer, Freshness, Local, Outcome, Query, Session, SharedStop, SqlError, Stats,
+    Answer, Freshness, Home as _, Local, Outcome, Query, Session, SharedStop, Stats,
 };
 use verge_types::Position;
 
@@ -16,7 +16,7 @@ use super::{OpError, exchanges, host};
 use crate::sql::{
     ColumnNames, JsRows, ManyParameters, Meta, OwnedReply, Parameters, Reply, failed, reply,
 };
-use crate::{ExchangeId, SqlDatabase};
+use crate::{ExchangeId, LongOp, SqlDatabase};
 
 /// How long a read waits here for what its session has seen, before the primary is asked.
 const WAIT: Duration = Duration::from_millis(250);
@@ -92,7 +92,7 @@ impl SqlHandle {
         client: &verge_types::Session,
         session: Option<&SqlSession>,
     ) -> Freshness {
-        let seen = client.position(self.database.id());
+        let seen = client.position(self.database.home().id());
         let mut freshness = match session {
             Some(session) => {
                 let mut freshness = session.session.get().freshness();
@@ -116,9 +116,9 @@ impl SqlHandle {
         wrote: bool,
     ) {
         if wrote {
-            client.wrote(self.database.id(), position);
+            client.wrote(self.database.home().id(), position);
         } else {
-            client.saw(self.database.id(), position);
+            client.saw(self.database.home().id(), position);
         }
         if let Some(session) = session {
             let mut known = session.session.get();
@@ -132,7 +132,7 @@ impl SqlHandle {
         if !client.is_on() {
             return;
         }
-        let lag = if primary { None } else { self.database.staleness().map(millis) };
+        let lag = if primary { None } else { self.database.home().staleness().map(millis) };
         let mut note = self.note.borrow_mut();
         if note.2.is_empty() || (note.0, note.1) != (primary, lag) {
             let role = if primary { "primary" } else { "replica" };
@@ -149,6 +149,12 @@ impl SqlHandle {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Ends a statement on this thread when its request's CPU time is up.
+pub fn stop_here(state: &OpState, id: ExchangeId) -> impl Fn() -> bool + use<> {
+    let account = state.try_borrow::<LongOp>().cloned();
+    move || account.as_ref().is_some_and(|account| account.0(id))
 }
 
 /// Ends a statement on another thread when it has run for as long as a request may.
@@ -177,8 +183,7 @@ pub fn op_verge_sql_query_now<'s>(
     if state.try_borrow::<ColumnNames>().is_none() {
         state.put(ColumnNames::default());
     }
-    let isolate = scope.thread_safe_handle();
-    let stop = move || isolate.is_execution_terminating();
+    let stop = stop_here(state, id);
     let known = state.borrow_mut::<ColumnNames>();
     let mut rows = JsRows::new(scope, known, if mode == FIRST { 1 } else { u32::MAX });
     match handle.database.read(&freshness, sql, &params.0, Some(&stop), &mut rows) {
@@ -301,10 +306,8 @@ impl<'a> ToV8<'a> for Counted {
         self,
         scope: &mut v8::PinScope<'a, '_>,
     ) -> Result<v8::Local<'a, v8::Value>, Infallible> {
-        let parts = [
-            v8::Number::new(scope, self.0 as f64).into(),
-            v8::Number::new(scope, self.1).into(),
-        ];
+        let parts =
+            [v8::Number::new(scope, self.0 as f64).into(), v8::Number::new(scope, self.1).into()];
         Ok(v8::Array::new_with_elements(scope, &parts).into())
     }
 }

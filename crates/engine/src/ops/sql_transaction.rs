@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use deno_core::{OpState, Resource, ResourceId, ToV8, op2, v8};
 use verge_dataset::Reader;
-use verge_services::sql::{Cursor, DatasetHome, ErrorKind, Query, SqlError, Transaction};
+use verge_services::sql::{
+    Cursor, DatasetHome, ErrorKind, Home as _, Query, SqlError, Transaction,
+};
 
-use super::sql::{SqlHandle, SqlSession, replies_of, stop_after};
+use super::sql::{SqlHandle, SqlSession, replies_of, stop_after, stop_here};
 use crate::ExchangeId;
 use crate::sql::{ColumnNames, JsRows, OwnedReply, Parameters, Reply, failed};
 
@@ -163,7 +165,7 @@ pub async fn op_verge_sql_cursor(
         let freshness = handle.freshness(&client, session);
         let database = handle.database();
         if let Some(at_least) = freshness.at_least {
-            database.wait_for(at_least, freshness.wait).await;
+            database.home().wait_for(at_least, freshness.wait).await;
         }
         if !database.is_fresh(&freshness) {
             return Err(SqlError::new(
@@ -171,8 +173,8 @@ pub async fn op_verge_sql_cursor(
                 "this point of presence has not reached what the session has seen",
             ));
         }
-        let reader = database.reader()?;
-        let position = database.position();
+        let reader = database.home().reader()?;
+        let position = database.home().position();
         let cursor = Cursor::open(reader, *database.policy(), &sql, &params.0)?;
         handle.saw(&client, session, position, false);
         Ok(Rid(state.borrow_mut().resource_table.add(OpenCursor(RefCell::new(cursor)))))
@@ -185,13 +187,13 @@ pub async fn op_verge_sql_cursor(
 pub fn op_verge_sql_cursor_next<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     state: &mut OpState,
+    #[smi] id: ExchangeId,
     #[smi] rid: ResourceId,
 ) -> v8::Local<'s, v8::Value> {
     let Ok(open) = state.resource_table.get::<OpenCursor>(rid) else {
         return failed(scope, &SqlError::new(ErrorKind::Deadline, "The iteration is over"));
     };
-    let isolate = scope.thread_safe_handle();
-    let stop = move || isolate.is_execution_terminating();
+    let stop = stop_here(state, id);
     let mut known = ColumnNames::default();
     let mut rows = JsRows::new(scope, &mut known, u32::MAX);
     let mut cursor = open.0.borrow_mut();

@@ -36,10 +36,7 @@ impl<'a, T: ToV8<'a, Error = Infallible>> ToV8<'a> for Reply<T> {
 }
 
 /// An `Error` with D1's text, and `retryable` where the same call may succeed later.
-pub fn failed<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    error: &SqlError,
-) -> v8::Local<'s, v8::Value> {
+pub fn failed<'s>(scope: &mut v8::PinScope<'s, '_>, error: &SqlError) -> v8::Local<'s, v8::Value> {
     let text = error.to_string();
     let text = v8::String::new(scope, &text).unwrap_or_else(|| v8::String::empty(scope));
     let exception = v8::Exception::error(scope, text);

@@ -62,11 +62,7 @@ pub struct JsRows<'a, 's, 'i> {
 }
 
 impl<'a, 's, 'i> JsRows<'a, 's, 'i> {
-    pub fn new(
-        scope: &'a mut v8::PinScope<'s, 'i>,
-        known: &'a mut ColumnNames,
-        most: u32,
-    ) -> Self {
+    pub fn new(scope: &'a mut v8::PinScope<'s, 'i>, known: &'a mut ColumnNames, most: u32) -> Self {
         Self { scope, known, columns: None, values: Vec::with_capacity(8), count: 0, most }
     }
 
@@ -114,8 +110,10 @@ impl RowSink for JsRows<'_, '_, '_> {
 
     /// An array of numbers, as D1's wire makes of it.
     fn blob(&mut self, value: &[u8]) {
-        let bytes: Vec<v8::Local<v8::Value>> =
-            value.iter().map(|byte| v8::Integer::new(self.scope, i32::from(*byte)).into()).collect();
+        let bytes: Vec<v8::Local<v8::Value>> = value
+            .iter()
+            .map(|byte| v8::Integer::new(self.scope, i32::from(*byte)).into())
+            .collect();
         self.values.push(v8::Array::new_with_elements(self.scope, &bytes).into());
     }
 
@@ -138,23 +136,23 @@ impl Meta {
     /// The array that `metaOf` reads.
     pub fn array<'s>(&self, scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Value> {
         let stats = &self.stats;
-        let number = |value: f64| value;
-        let numbers = [
+        let number = |value: f64| v8::Number::new(scope, value).into();
+        let text = |text: &str| {
+            v8::String::new_from_utf8(scope, text.as_bytes(), v8::NewStringType::Normal)
+                .map_or_else(|| v8::null(scope).into(), Into::into)
+        };
+        let parts: [v8::Local<v8::Value>; 10] = [
             number(stats.duration.as_secs_f64() * 1e3),
-            stats.changes as f64,
-            integer_to_js(stats.last_row_id),
+            number(stats.changes as f64),
+            number(integer_to_js(stats.last_row_id)),
+            v8::Boolean::new(scope, stats.changed_db).into(),
+            number(stats.size_after as f64),
+            number(stats.rows_read as f64),
+            number(stats.rows_written as f64),
+            text(&self.served_by),
+            text(&self.region),
+            v8::Boolean::new(scope, self.by_primary).into(),
         ];
-        let sizes = [stats.size_after as f64, stats.rows_read as f64, stats.rows_written as f64];
-        let mut parts: Vec<v8::Local<v8::Value>> = Vec::with_capacity(10);
-        parts.extend(numbers.map(|value| v8::Number::new(scope, value).into()));
-        parts.push(v8::Boolean::new(scope, stats.changed_db).into());
-        parts.extend(sizes.map(|value| v8::Number::new(scope, value).into()));
-        for text in [&self.served_by, &self.region] {
-            let text =
-                v8::String::new_from_utf8(scope, text.as_bytes(), v8::NewStringType::Normal);
-            parts.push(text.map_or_else(|| v8::null(scope).into(), Into::into));
-        }
-        parts.push(v8::Boolean::new(scope, self.by_primary).into());
         v8::Array::new_with_elements(scope, &parts).into()
     }
 }

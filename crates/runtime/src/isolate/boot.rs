@@ -6,6 +6,7 @@ use std::sync::Arc;
 use deno_core::{JsRuntime, RuntimeOptions, v8};
 use deno_permissions::PermissionsContainer;
 use verge_engine::Engine;
+use verge_engine::LongOp;
 use verge_types::Limits;
 
 use crate::limits::cpu::{Ledger, Slice};
@@ -76,6 +77,9 @@ impl Boot {
         runtime.op_state().borrow_mut().put(buffers.refusals().clone());
         let slice = Slice::register(runtime.v8_isolate().thread_safe_handle());
         let ledger = Ledger::install(slice.clone(), runtime.main_context());
+        let account = ledger.clone();
+        let long_op = LongOp(Rc::new(move |id| account.look_from_op(id)));
+        runtime.op_state().borrow_mut().put(long_op);
         memory::guard_heap(&mut runtime, &slice, &buffers);
         fatal::guard(runtime.v8_isolate());
         let functions = Functions::take(&mut runtime)?;

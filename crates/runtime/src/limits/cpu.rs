@@ -265,6 +265,16 @@ impl Ledger {
         (std::mem::take(&mut account.total), std::mem::take(&mut account.finished))
     }
 
+    /// Asked by an op that has been at work for `running` for a while, where no interrupt gets
+    /// through. True if it must end; what called it is terminated then.
+    pub fn look_from_op(&self, running: ExchangeId) -> bool {
+        if self.slice.verdict().is_none() && !self.look(running) {
+            return false;
+        }
+        self.slice.handle.terminate_execution();
+        true
+    }
+
     /// Looks at the running request. True if the isolate must be terminated.
     fn look(&self, running: ExchangeId) -> bool {
         let mut account = self.inner.borrow_mut();

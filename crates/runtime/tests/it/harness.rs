@@ -1,6 +1,6 @@
 //! Apps made of inline sources, and what it takes to ask them something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig};
+use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig, SqlDatabase};
 use verge_telemetry::{LogRecord, LogSink};
 use verge_types::{
-    Binding, Body, ClientInfo, Deployment, DeploymentId, Fault, Geo, Limits, Module, ModuleKind,
-    RequestContext, RequestId, Scheme, Service, Session, TraceContext,
+    Binding, Body, ClientInfo, DatabaseTarget, Deployment, DeploymentId, Fault, Geo, Limits,
+    Module, ModuleKind, RequestContext, RequestId, Scheme, Service, Session, TraceContext,
 };
 
 /// Keeps what apps log.
@@ -66,6 +66,7 @@ impl World {
             deployment: Arc::new(spec.deployment()),
             limits: spec.limits,
             assets: spec.assets,
+            databases: spec.databases,
         })
     }
 }
@@ -86,6 +87,7 @@ pub struct AppSpec {
     pub bindings: BTreeMap<String, Binding>,
     pub limits: Limits,
     pub assets: Option<Arc<dyn Service>>,
+    pub databases: HashMap<String, Arc<SqlDatabase>>,
 }
 
 impl AppSpec {
@@ -96,7 +98,15 @@ impl AppSpec {
             bindings: BTreeMap::new(),
             limits: Limits::default(),
             assets: None,
+            databases: HashMap::new(),
         }
+    }
+
+    /// Binds a database.
+    pub fn database(mut self, name: &str, database: &Arc<SqlDatabase>) -> Self {
+        let dataset = database.home().dataset().id().clone();
+        self.databases.insert(name.to_owned(), database.clone());
+        self.bind(name, Binding::Database(DatabaseTarget { dataset }))
     }
 
     pub fn named(mut self, name: &str) -> Self {

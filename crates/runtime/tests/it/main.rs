@@ -9,4 +9,5 @@ mod handlers;
 mod html_rewriter;
 mod lifecycle;
 mod limits;
+mod sql;
 mod web_apis;

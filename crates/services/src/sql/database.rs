@@ -83,6 +83,11 @@ impl<H: Home> Database<H> {
         &self.home
     }
 
+    /// What `meta` says of this node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -270,14 +275,14 @@ impl<H: Home> Database<H> {
     }
 
     /// An interactive transaction. It rolls back by itself after `longest`.
-    pub async fn begin(&self, longest: Duration) -> Result<Transaction<'_, H>, SqlError> {
+    pub async fn begin(self: &Arc<Self>, longest: Duration) -> Result<Transaction<H>, SqlError> {
         if self.home.is_primary() {
             let transaction = self.home.begin(Instant::now() + longest).await?;
-            return Ok(Transaction::here(self, transaction));
+            return Ok(Transaction::here(self.clone(), transaction));
         }
         let deadline_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         match self.ask_primary(&Request::Begin { deadline_ms }).await?.done {
-            Done::Began { transaction } => Ok(Transaction::away(self, transaction)),
+            Done::Began { transaction } => Ok(Transaction::away(self.clone(), transaction)),
             _ => Err(SqlError::malformed("another reply than was asked for")),
         }
     }

@@ -67,17 +67,17 @@ enum Where<T> {
 
 /// An interactive transaction of a caller here. Dropped, it rolls back: at once where the primary
 /// is here, at its deadline otherwise.
-pub struct Transaction<'d, H: Home> {
-    database: &'d Database<H>,
+pub struct Transaction<H: Home> {
+    database: Arc<Database<H>>,
     place: Where<H::Transaction>,
 }
 
-impl<'d, H: Home> Transaction<'d, H> {
-    pub(super) fn here(database: &'d Database<H>, transaction: H::Transaction) -> Self {
+impl<H: Home> Transaction<H> {
+    pub(super) fn here(database: Arc<Database<H>>, transaction: H::Transaction) -> Self {
         Self { database, place: Where::Here(transaction) }
     }
 
-    pub(super) fn away(database: &'d Database<H>, number: u64) -> Self {
+    pub(super) fn away(database: Arc<Database<H>>, number: u64) -> Self {
         Self { database, place: Where::Away(number) }
     }
 

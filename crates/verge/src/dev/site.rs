@@ -199,7 +199,9 @@ impl Site {
             state.broken = None;
             state.number += 1;
         });
-        for app in old.version.iter().flat_map(|version| &version.running).filter_map(|at| at.app.as_ref()) {
+        for app in
+            old.version.iter().flat_map(|version| &version.running).filter_map(|at| at.app.as_ref())
+        {
             app.retire();
         }
         self.changed.send_replace(number);

@@ -286,5 +286,6 @@ fn options(name: &str, source: &str, limits: &[(&str, &str)]) -> AppOptions {
         }),
         limits: set,
         assets: None,
+        databases: std::collections::HashMap::new(),
     }
 }
