@@ -108,7 +108,8 @@ fn limits_hold() {
     .unwrap();
     let deep = "PRAGMA recursive_triggers = on; INSERT INTO u (t_id) VALUES (1)";
     let error = sql::in_transaction(&conn, |conn| sql::exec(conn, &Rules::default(), deep));
-    assert!(error.unwrap_err().message.contains("too many levels of trigger recursion"));
+    let error = error.unwrap_err();
+    assert!(error.message.contains("trigger"), "{error}");
 }
 
 #[test]
