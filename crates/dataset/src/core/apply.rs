@@ -150,11 +150,12 @@ impl Core {
             return Err(Error::Failed(format!("writing a replica's pages: {error}").into()));
         }
         self.commit()?;
+        self.forget_pages();
         if self.pages.contains(1) {
             // The schema is read again now, so that it need not be within the next transaction.
             self.conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+            self.forget_pages();
         }
-        self.forget_pages();
         Ok(())
     }
 

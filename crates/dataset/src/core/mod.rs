@@ -98,6 +98,7 @@ impl Core {
             layout: layout.clone(),
             config: config.clone(),
         };
+        core.forget_pages();
         core.guard_connection()?;
         Ok(core)
     }

@@ -94,12 +94,8 @@ impl Shape {
         if total == 0 {
             return self.schema_rows;
         }
-        let entries = if self.rows == 0 {
-            // A table without rowid is written through its index alone.
-            0
-        } else {
-            direct * self.entries / self.rows
-        };
+        // A table without rowid is written through its index alone, which counts no rows.
+        let entries = (direct * self.entries).checked_div(self.rows).unwrap_or(0);
         total + entries
     }
 }

@@ -124,7 +124,7 @@ impl<H: Home> Database<H> {
     }
 
     /// The fast path: one statement, here, on this thread, if it only reads and the state here is
-    /// fresh enough. Nothing reaches the sink unless it is done.
+    /// fresh enough. `Writes` and `Stale` come before the sink has heard anything.
     pub fn read(
         &self,
         freshness: &Freshness,

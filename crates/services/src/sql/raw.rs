@@ -65,7 +65,7 @@ impl Statement {
     ) -> Result<Option<(Self, usize)>, SqlError> {
         let length = c_int::try_from(sql.len())
             .map_err(|_| error_of(ffi::SQLITE_TOOBIG, "statement too long", -1))?;
-        let flags = if keep { ffi::SQLITE_PREPARE_PERSISTENT as u32 } else { 0 };
+        let flags = if keep { ffi::SQLITE_PREPARE_PERSISTENT } else { 0 };
         let (mut statement, mut tail) = (std::ptr::null_mut(), std::ptr::null());
         // SAFETY: the text has `length` bytes; the out-pointers live through the call.
         let code = unsafe {
