@@ -206,3 +206,31 @@ async fn retention_keeps_images_and_names_what_is_gone() {
     sql(&primary, "INSERT INTO t(x) VALUES (1)").await;
     ship(&primary, &copy).await;
 }
+
+#[tokio::test]
+async fn a_crash_while_a_replica_is_replaced_loses_no_tail() {
+    let (one, other) = (Node::new(), Node::new());
+    let (a, b) = (create(&one, 4096), replica(&other, 4096));
+    sql(&a, "CREATE TABLE t(x)").await;
+    ship(&a, &b).await;
+    sql(&a, "INSERT INTO t VALUES ('lost')").await;
+    b.promote(2).await.unwrap();
+    sql(&b, "INSERT INTO t VALUES ('kept')").await;
+    a.quarantine().await.unwrap();
+    one.store.close(a.id());
+    other.store.close(b.id());
+    // The new folder is whole, the old one still in its place; and a branch was being copied.
+    let folder = tempfile::tempdir().unwrap();
+    copy(one.folder.path(), folder.path());
+    copy(&other.folder.path().join("app+main"), &folder.path().join("~app+main"));
+    std::fs::write(folder.path().join("~branch-x"), "half").unwrap();
+    std::fs::create_dir_all(folder.path().join("~half/log")).unwrap();
+    let store = open(folder.path(), settings());
+    let a = store.get(a.id()).unwrap();
+    assert_eq!(text(&a, "SELECT x FROM t"), "kept");
+    let tails = a.set_aside_tails().unwrap();
+    let mut tail = a.read_tail(&tails[0], None).unwrap();
+    assert!(tail.next().unwrap().is_some() && tail.next().unwrap().is_some());
+    assert!(tail.next().unwrap().is_none());
+    assert_eq!(store.list().unwrap().len(), 1);
+}
