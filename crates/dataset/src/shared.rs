@@ -14,7 +14,7 @@ use crate::core::{Core, Head, remove_wal};
 use crate::dataset::{Ack, Role};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::queue::{Queue, Work};
+use crate::queue::{Apply, Queue, Work};
 use crate::reader::Pool;
 use crate::state::Duty;
 
@@ -184,12 +184,7 @@ impl Shared {
         }
     }
 
-    fn apply(
-        &self,
-        slot: &mut Option<Core>,
-        ready: Result<(), Error>,
-        batch: Vec<(Vec<bytes::Bytes>, tokio::sync::oneshot::Sender<Result<Position, Error>>)>,
-    ) {
+    fn apply(&self, slot: &mut Option<Core>, ready: Result<(), Error>, batch: Vec<Apply>) {
         let all: Vec<_> = batch.iter().flat_map(|(segments, _)| segments.iter().cloned()).collect();
         let result = match (ready, slot.as_mut()) {
             (Ok(()), Some(core)) => core.apply(&all),

@@ -98,9 +98,9 @@ async fn a_diverged_tail_is_set_aside_listed_and_readable_after_seeding() {
     assert_eq!(tails.len(), 1);
     assert_eq!(tails[0].last, Position::new(1, 2));
     let mut tail = a.read_tail(&tails[0], Some(Position::new(1, 1))).unwrap();
-    let (header, _) = tail.next().unwrap().expect("the lost segment is there");
+    let (header, _) = tail.next_segment().unwrap().expect("the lost segment is there");
     assert_eq!(header.position, Position::new(1, 2));
-    assert!(tail.next().unwrap().is_none());
+    assert!(tail.next_segment().unwrap().is_none());
     // Seeding again keeps it.
     let a = seed(&b, &one.store).await;
     assert_eq!(a.set_aside_tails().unwrap().len(), 1);
@@ -230,7 +230,7 @@ async fn a_crash_while_a_replica_is_replaced_loses_no_tail() {
     assert_eq!(text(&a, "SELECT x FROM t"), "kept");
     let tails = a.set_aside_tails().unwrap();
     let mut tail = a.read_tail(&tails[0], None).unwrap();
-    assert!(tail.next().unwrap().is_some() && tail.next().unwrap().is_some());
-    assert!(tail.next().unwrap().is_none());
+    assert!(tail.next_segment().unwrap().is_some() && tail.next_segment().unwrap().is_some());
+    assert!(tail.next_segment().unwrap().is_none());
     assert_eq!(store.list().unwrap().len(), 1);
 }
