@@ -260,6 +260,9 @@ impl Dataset {
         let control = Box::new(move |core: Result<&mut Core, Error>, shared: &Arc<Shared>| {
             let outcome = core.and_then(|core| {
                 let outcome = act(core, shared);
+                if let Some(error) = outcome.as_ref().err().filter(|error| error.is_fatal()) {
+                    shared.stop(error);
+                }
                 // Told before the caller is, so that it sees its own change.
                 shared.publish(core);
                 outcome
@@ -349,7 +352,7 @@ impl Subscription {
 
     /// The next segment if it is durable already.
     pub fn try_next(&mut self) -> Result<Option<(Position, Bytes)>, Error> {
-        Ok(self.log.next()?.map(|(header, bytes)| (header.position, bytes)))
+        Ok(self.log.next_segment()?.map(|(header, bytes)| (header.position, bytes)))
     }
 
     /// The last segment that was given.

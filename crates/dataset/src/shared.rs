@@ -14,7 +14,7 @@ use crate::core::{Core, Head, remove_wal};
 use crate::dataset::{Ack, Role};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::queue::{Queue, Work};
+use crate::queue::{Apply, Queue, Work};
 use crate::reader::Pool;
 use crate::state::Duty;
 
@@ -184,12 +184,7 @@ impl Shared {
         }
     }
 
-    fn apply(
-        &self,
-        slot: &mut Option<Core>,
-        ready: Result<(), Error>,
-        batch: Vec<(Vec<bytes::Bytes>, tokio::sync::oneshot::Sender<Result<Position, Error>>)>,
-    ) {
+    fn apply(&self, slot: &mut Option<Core>, ready: Result<(), Error>, batch: Vec<Apply>) {
         let all: Vec<_> = batch.iter().flat_map(|(segments, _)| segments.iter().cloned()).collect();
         let result = match (ready, slot.as_mut()) {
             (Ok(()), Some(core)) => core.apply(&all),
@@ -252,9 +247,14 @@ impl Shared {
     /// Stops the dataset: nothing of the `-wal` can be trusted to be in the log.
     fn fail(&self, slot: &mut Option<Core>, error: &Error) {
         if slot.take().is_some() {
-            *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
-            self.pool.refuse();
+            self.stop(error);
         }
+    }
+
+    /// From here on nothing is acknowledged or read. Comes before anybody is told of the error.
+    pub(crate) fn stop(&self, error: &Error) {
+        *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
+        self.pool.refuse();
     }
 
     /// Sees to it that there is a core, recovering from the log if the last one was thrown away.
