@@ -39,6 +39,16 @@ pub fn relative(from: &str, to: &str) -> String {
     path
 }
 
+/// How a source map of a module in `folder` names a file that the project calls `shown`: source
+/// maps name files relative to where they are.
+pub fn source_name(folder: &str, shown: &str) -> String {
+    if shown.starts_with('/') {
+        return shown.to_owned();
+    }
+    let name = relative(folder, shown);
+    name.strip_prefix("./").map(str::to_owned).unwrap_or(name)
+}
+
 /// Whether a path of a deployment stays inside it: relative, `/`, no `..`, no empty part.
 pub fn is_contained(path: &str) -> bool {
     !path.is_empty()
@@ -57,6 +67,10 @@ mod tests {
         assert_eq!(relative("src/lib", "src/x.js"), "../x.js");
         assert_eq!(relative("", "x.js"), "./x.js");
         assert_eq!(relative("a", "b/c.js"), "../b/c.js");
+        assert_eq!(source_name("src", "src/x.ts"), "x.ts");
+        assert_eq!(source_name("", "src/x.ts"), "src/x.ts");
+        assert_eq!(source_name("a/b", "../x.ts"), "../../../x.ts");
+        assert_eq!(source_name("a", "/x.ts"), "/x.ts");
     }
 
     #[test]

@@ -84,7 +84,8 @@ fn code(path: &Path, inside: String, out: &Path, root: &Path) -> Result<Module, 
     let map = path.with_extension("js.map");
     let source_map = if map.is_file() {
         let folder = map.parent().unwrap_or(out);
-        rename_sources(&read(&map)?, folder, root)
+        let inside = inside.rsplit_once('/').map_or("", |(folder, _)| folder);
+        rename_sources(&read(&map)?, folder, inside, root)
     } else {
         None
     };
@@ -99,8 +100,9 @@ fn read(path: &Path) -> Result<Bytes, BuildError> {
     })
 }
 
-/// Sources are written relative to the temporary folder; name them as the user knows them.
-fn rename_sources(map: &[u8], folder: &Path, root: &Path) -> Option<Bytes> {
+/// Sources are written relative to the temporary folder; name them as the user knows them, seen
+/// from the folder of the deployment that the map's module is in.
+fn rename_sources(map: &[u8], folder: &Path, inside: &str, root: &Path) -> Option<Bytes> {
     // Everything but the names stays as it is, unparsed: maps are large.
     let mut map: BTreeMap<&str, &RawValue> = serde_json::from_slice(map).ok()?;
     let sources: Vec<String> = serde_json::from_str(map.get("sources")?.get()).ok()?;
@@ -108,11 +110,12 @@ fn rename_sources(map: &[u8], folder: &Path, root: &Path) -> Option<Bytes> {
         .iter()
         .map(|source| {
             let path = crate::paths::join(folder, Path::new(source));
-            if path.starts_with(root) {
+            let shown = if path.starts_with(root) {
                 crate::paths::shown(root, &path)
             } else {
                 outside_name(root, &path)
-            }
+            };
+            crate::paths::source_name(inside, &shown)
         })
         .collect();
     let named = serde_json::value::to_raw_value(&named).ok()?;

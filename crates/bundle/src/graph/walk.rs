@@ -195,7 +195,8 @@ impl Graph {
                     let folder = module_path.rsplit_once('/').map_or("", |(f, _)| f).to_owned();
                     let rewritten =
                         rewrite(code, targets, |file| crate::paths::relative(&folder, &name(file)));
-                    let shown = crate::paths::shown(root, path);
+                    let shown =
+                        crate::paths::source_name(&folder, &crate::paths::shown(root, path));
                     Module {
                         path: module_path,
                         kind: ModuleKind::Esm,

@@ -50,7 +50,7 @@ fn typescript_becomes_a_graph_of_modules() {
     assert_eq!(module(&deployment, "src/page.html").kind, ModuleKind::Text);
     let map = module(&deployment, "src/index.ts").source_map.clone().unwrap();
     let map: serde_json::Value = serde_json::from_slice(&map).unwrap();
-    assert_eq!(map["sources"][0], "src/index.ts");
+    assert_eq!(map["sources"][0], "index.ts", "relative to the map's own folder");
     assert!(map["sourcesContent"][0].as_str().unwrap().contains("satisfies T"));
 }
 

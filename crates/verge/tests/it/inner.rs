@@ -37,17 +37,21 @@ async fn a_scheduled_handler_that_throws_says_so() {
 
 #[tokio::test]
 async fn an_exception_shows_its_place_in_the_users_file() {
-    let source = "interface Env { A: string }\n\nfunction load(id: number): string {\n  throw new Error(`no record ${id}`);\n}\n\nexport default { fetch(request: Request, env: Env) { return new Response(load(7)); } };\n";
-    let dir = project(&[("index.ts", source)]);
+    let load = "interface Env { A: string }\n\nexport function load(id: number): string {\n  throw new Error(`no record ${id}`);\n}\n";
+    let index = "import { load } from './lib/load.ts';\nexport default { fetch: (): Response => new Response(load(7)) };\n";
+    let dir = project(&[("src/lib/load.ts", load), ("src/index.ts", index)]);
     let dev = Dev::start(&[dir.path()]);
     let page = dev.visit("/").await;
     assert_eq!((page.status, page.header("x-verge-error")), (500, "guest_exception"));
     assert!(page.body.contains("no record 7"), "{}", page.body);
-    assert!(page.body.contains("index.ts:4:9"), "{}", page.body);
+    // Files in folders are named from the project's root, once.
+    for place in ["(src/lib/load.ts:4:9)", "(src/index.ts:2:"] {
+        assert!(page.body.contains(place), "{place} is missing in {}", page.body);
+    }
     assert!(page.body.contains("interface Env"), "the lines around it: {}", page.body);
     let text = dev.get("/").await;
     assert!(text.header("content-type").starts_with("text/plain"), "{text:?}");
-    assert!(text.body.contains("index.ts:4:9"), "{}", text.body);
+    assert!(text.body.contains("(src/lib/load.ts:4:9)"), "{}", text.body);
     let json = dev.get_as("/", &[("accept", "application/json")]).await;
     assert_eq!(json.json()["error"]["code"], "guest_exception");
 }
