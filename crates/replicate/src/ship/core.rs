@@ -367,8 +367,16 @@ impl Shipper {
         }
         peer.heard = now;
         peer.echo = peer.echo.max(sent);
-        if matches!(peer.stage, Stage::Segments { .. }) {
-            peer.arrived(rank.txid);
+        match peer.stage {
+            Stage::Segments { .. } => peer.arrived(rank.txid),
+            // It goes on from the snapshot, so it has it: its last chunk's answer was lost.
+            Stage::Chunks { at, last: true, .. } if rank.epoch > 0 && rank.txid >= at => {
+                peer.in_flight.clear();
+                peer.in_flight_bytes = 0;
+                peer.stage = Stage::Segments { next: at + 1, loading: false };
+                out.push(Effect::CloseSnapshot { to: from, session });
+            }
+            Stage::Opening | Stage::Chunks { .. } => {}
         }
         peer.acked = peer.acked.max(rank);
         let known = self.ranks.entry(from).or_default();
