@@ -198,7 +198,11 @@ impl Disk {
         self.synced = txid;
     }
 
+    /// Keeps what is after the fork; where the log does not reach back to it, all there is.
     pub fn set_aside(&mut self, after: u64) {
+        if self.first() > after + 1 {
+            self.quarantine.extend(Data::from_pages(self.file.clone()).lists().concat());
+        }
         let tail: Vec<u32> =
             self.log.range(after + 1..).flat_map(|(_, r)| data::ops_in(&r.segment.bytes)).collect();
         self.quarantine.extend(tail);

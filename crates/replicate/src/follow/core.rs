@@ -116,8 +116,9 @@ pub enum Effect {
     Apply {
         segment: Segment,
     },
-    /// Durably mark the data as not to be used, keep a copy of what is lost (after the fork; all
-    /// of it for a wrong checksum) where it can be listed and exported, count it.
+    /// Durably mark the data as not to be used, keep a copy of what is lost where it can be listed
+    /// and exported, count it. What is lost: the segments after the fork; if the log does not reach
+    /// back to the fork, or for a wrong checksum, the whole database and its log.
     PersistQuarantine {
         quarantine: Quarantine,
     },
@@ -465,16 +466,16 @@ impl Follow {
                 self.on_welcome(term, tip, lineage, start, now, out);
             }
             Message::Segment { term, segment, .. } => self.on_segment(term, segment, now, out),
-            Message::SnapshotBegin { snapshot, .. } => {
+            Message::SnapshotBegin { term, snapshot, .. } => {
                 let Stream::Seed(seed) = &mut self.stream else { return };
-                if seed.snapshot.is_none() {
+                if seed.snapshot.is_none() && seed.term == term {
                     seed.snapshot = Some(snapshot.clone());
                     let lineage = seed.lineage.up_to(snapshot.position.txid);
                     out.push(Effect::SeedBegin { snapshot, lineage });
                 }
             }
-            Message::SnapshotChunk { chunk, last, bytes, .. } => {
-                self.on_chunk(chunk, last, bytes, out);
+            Message::SnapshotChunk { term, chunk, last, bytes, .. } => {
+                self.on_chunk(term, chunk, last, bytes, out);
             }
             Message::Heartbeat(beat) => self.on_heartbeat(beat, now, out),
             Message::Goodbye { .. } => self.retry(now, out),
@@ -619,9 +620,9 @@ impl Follow {
         self.ack(now, out);
     }
 
-    fn on_chunk(&mut self, chunk: u64, last: bool, bytes: Bytes, out: &mut Vec<Effect>) {
+    fn on_chunk(&mut self, term: u64, chunk: u64, last: bool, bytes: Bytes, out: &mut Vec<Effect>) {
         let Stream::Seed(seed) = &mut self.stream else { return };
-        if chunk != seed.next_chunk || seed.complete {
+        if term != seed.term || chunk != seed.next_chunk || seed.complete {
             return; // A duplicate.
         }
         seed.next_chunk += 1;

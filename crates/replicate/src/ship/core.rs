@@ -119,6 +119,10 @@ pub struct Shipper {
     peers: BTreeMap<NodeId, Peer>,
     ranks: BTreeMap<NodeId, Position>,
     retention: Retention,
+    /// The last session of each follower, so that a duplicated Hello does not begin it again.
+    sessions: BTreeMap<NodeId, u64>,
+    /// What was appended is of another lineage than ours: a new shipper is due.
+    retired: bool,
 }
 
 impl Shipper {
@@ -155,6 +159,8 @@ impl Shipper {
             peers: BTreeMap::new(),
             ranks: BTreeMap::new(),
             retention,
+            sessions: BTreeMap::new(),
+            retired: false,
         }
     }
 
@@ -265,7 +271,15 @@ impl Shipper {
         now: Moment,
         out: &mut Vec<Effect>,
     ) {
+        if self.sessions.insert(from, hello.session) == Some(hello.session) {
+            return; // A duplicate: two streams of one session must not mix.
+        }
         self.drop_peer(from, now, out);
+        if self.retired {
+            let message = Message::Goodbye { session: hello.session };
+            out.push(Effect::Send { to: from, message });
+            return;
+        }
         if hello.fence > self.term {
             out.push(Effect::Fenced { epoch: hello.fence });
             let message = Message::Goodbye { session: hello.session };
@@ -388,7 +402,14 @@ impl Shipper {
     }
 
     fn on_appended(&mut self, segment: Segment, now: Moment, out: &mut Vec<Effect>) {
-        debug_assert_eq!(segment.header.position.txid, self.tip + 1, "segments come in order");
+        if self.retired {
+            return;
+        }
+        let expected = self.lineage.position(self.tip + 1);
+        if segment.header.position != expected {
+            self.retire(now, out);
+            return;
+        }
         let (txid, bytes) = (segment.header.position.txid, segment.bytes.len());
         self.tip = txid;
         self.checksum = segment.header.after;
@@ -467,6 +488,13 @@ impl Shipper {
             return;
         };
         let at = snapshot.position.txid;
+        if self.lineage.position(at) != snapshot.position {
+            let message = Message::Goodbye { session };
+            out.push(Effect::Send { to, message });
+            out.push(Effect::CloseSnapshot { to, session });
+            self.peers.remove(&to);
+            return;
+        }
         peer.stage = Stage::Chunks { at, next: 0, loading: false, last: false };
         out.push(Effect::Send { to, message: Message::SnapshotBegin { session, term, snapshot } });
         self.pump(to, out);
@@ -538,6 +566,17 @@ impl Shipper {
             *next += 1;
             peer.sent(number, segment.bytes.len());
             out.push(Effect::Send { to, message: Message::Segment { session, term, segment } });
+        }
+    }
+
+    /// Sends all followers away: this lineage is not the data's any more.
+    fn retire(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.retired = true;
+        let sessions: Vec<(NodeId, u64)> =
+            self.peers.iter().map(|(node, peer)| (*node, peer.session)).collect();
+        for (to, session) in sessions {
+            out.push(Effect::Send { to, message: Message::Goodbye { session } });
+            self.drop_peer(to, now, out);
         }
     }
 
