@@ -26,7 +26,7 @@ pub struct Local<'a> {
     pub lineage: &'a Lineage,
     /// The last durable transaction in the log.
     pub txid: u64,
-    /// Not quarantined, not in the middle of a reset: its data may be vouched for.
+    /// `Health` is not `Quarantined`: what it acknowledged is in its data.
     pub sound: bool,
 }
 
@@ -94,7 +94,8 @@ pub enum Effect {
     PersistFence {
         epoch: u64,
     },
-    /// Begin `epoch` after `base`: persist it in the lineage, then admit writes.
+    /// Begin `epoch` after `base`: persist it in the lineage, and that the data is sound; then
+    /// admit writes.
     Promote {
         epoch: u64,
         base: u64,
