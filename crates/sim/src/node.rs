@@ -771,7 +771,6 @@ impl World {
         }
         if bug == Some(Bug::ReadBeforeLog) {
             process.data = data.clone();
-            process.txid = position.txid;
         }
         let early = if bug == Some(Bug::AckBeforeLog) { requests.clone() } else { Vec::new() };
         process.group = Some(Group { segment, data, requests });
