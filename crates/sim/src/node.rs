@@ -362,6 +362,7 @@ impl World {
                 let until = if bug == Some(Bug::IgnoreEpoch) { Moment(u64::MAX) } else { until };
                 work.push_back(Work::Ship(ship::Event::Extended { until }));
             }
+            lease::Effect::Retracted => work.push_back(Work::Ship(ship::Event::Retracted)),
             lease::Effect::StopWrites => {
                 let Some(process) = &mut self.nodes[node].process else { return };
                 process.admits = false;

@@ -105,6 +105,8 @@ pub enum Effect {
         epoch: u64,
         until: Moment,
     },
+    /// What `Extended` allowed is over now: the lease is about to be released.
+    Retracted,
     /// Refuse new writes, let running ones end, answer with `WritesStopped`.
     StopWrites,
     /// The hand-over was called off: admit writes again.
@@ -143,6 +145,13 @@ pub(super) struct Holder {
     pub hand_over: Option<HandOver>,
     /// A voter promised itself to a higher epoch; ours must rise above it.
     pub outbid: Option<Outbid>,
+}
+
+impl Holder {
+    /// Our swap may have released the lease by now, and the successor may rule.
+    fn releasing(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(|hand_over| hand_over.ready)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +220,10 @@ impl Lease {
     pub fn valid_epoch(&self, now: Moment) -> Option<u64> {
         match (&self.role, self.seen) {
             (Role::Holder(holder), Some(Some(record)))
-                if holder.promoted && holder.outbid.is_none() && now < holder.until =>
+                if holder.promoted
+                    && holder.outbid.is_none()
+                    && !holder.releasing()
+                    && now < holder.until =>
             {
                 Some(record.epoch)
             }
@@ -461,7 +473,7 @@ impl Lease {
             holder.promoted = true;
             out.push(Effect::Promote { epoch: record.epoch, base: record.base });
         }
-        if holder.promoted && (extended || begins) {
+        if holder.promoted && !holder.releasing() && (extended || begins) {
             out.push(Effect::Extended { epoch: record.epoch, until: holder.until });
         }
         if !holder.promoted || sent.is_none() {

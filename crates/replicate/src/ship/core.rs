@@ -47,6 +47,8 @@ pub enum Event {
     SnapshotFailed { to: NodeId, session: u64 },
     /// The lease's `Extended` of this epoch.
     Extended { until: Moment },
+    /// The lease's `Retracted`: nothing may be acknowledged or called fresh any more.
+    Retracted,
     /// At a relay: its own data is the primary's of no earlier than `as_of`.
     Fresh { as_of: Option<Moment> },
 }
@@ -211,6 +213,7 @@ impl Shipper {
                 self.until = self.until.max(until);
                 self.acknowledge(now, &mut out);
             }
+            Event::Retracted => self.until = Moment(0),
             Event::Fresh { as_of } => self.as_of = as_of,
         }
         out

@@ -55,6 +55,7 @@ fn old_finds_hold() {
         (1200, "a relay shipped a snapshot of a lineage that it had not told"),
         (2048, "a tail was set aside without what the log had already dropped"),
         (3834, "half of two voters was not enough, though it held everything"),
+        (2545, "a primary ruled on while its release of the lease was on the way"),
         (635, "a diverged replica had no vote when the primary's disk was lost"),
     ];
     for (seed, find) in finds {
