@@ -182,11 +182,14 @@ fn check(
     Ok(())
 }
 
+/// A stream the other side opened, not yet answered.
+type Opened = (RecvStream, SendResponse<Bytes>);
+
 /// Leads the streams of an accepted connection to where they belong.
 struct Router {
     shared: Arc<Shared>,
     wire: Arc<Wire>,
-    hello: Mutex<Option<oneshot::Sender<(RecvStream, SendResponse<Bytes>)>>>,
+    hello: Mutex<Option<oneshot::Sender<Opened>>>,
     link: Arc<OnceLock<Arc<Link>>>,
     /// The other side's calls and streams.
     room: Arc<Semaphore>,

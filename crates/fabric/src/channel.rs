@@ -207,7 +207,7 @@ impl Receiver {
     pub async fn head(&mut self) -> Result<(Bytes, Bytes), Error> {
         let mut decoder = Decoder::new(MAX_HEAD);
         loop {
-            if let Some(head) = decoder.next()? {
+            if let Some(head) = decoder.next_message()? {
                 return Ok((head, decoder.into_rest()));
             }
             match self.data().await {
