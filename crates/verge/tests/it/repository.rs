@@ -51,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("verge-gateway", &["verge-telemetry", "verge-types"]),
     ("verge-render", &["verge-types"]),
     ("verge-bundle", &["verge-types"]),
+    ("verge-fabric", &["verge-telemetry", "verge-types"]),
     ("verge-engine", &["verge-telemetry", "verge-types"]),
     ("verge-snapshot", &["verge-engine"]),
     ("verge-runtime", &["verge-engine", "verge-snapshot", "verge-telemetry", "verge-types"]),

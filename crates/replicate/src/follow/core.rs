@@ -1,0 +1,594 @@
+//! The follower's state machine.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use verge_types::Position;
+
+use crate::follow::FollowConfig;
+use crate::follow::beats::Beats;
+use crate::jitter::Jitter;
+use crate::wire::{Heartbeat, Hello, Message, Segment, SnapshotHeader, Start, Why};
+use crate::{Lineage, Moment, NodeId};
+
+/// What is on the replica's disk.
+#[derive(Clone, Debug, Default)]
+pub struct Replica {
+    /// As last persisted; terms beyond `txid` are not reached yet.
+    pub lineage: Lineage,
+    pub txid: u64,
+    pub checksum: u64,
+    /// Terms below it are refused.
+    pub fence: u64,
+    /// Its data must not be served nor vouched for; a snapshot is needed.
+    pub quarantined: bool,
+}
+
+/// Whether a replica's data may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Sound,
+    /// Set aside until a snapshot has replaced it.
+    Quarantined,
+}
+
+/// Why a replica set its data aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quarantine {
+    /// Transactions after `fork` are not in the surviving history.
+    Diverged { fork: u64 },
+    /// The same position, but other data: nothing of it is trusted.
+    Checksum,
+}
+
+/// What happens to a follower.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed; at least every `gap_patience`.
+    Tick,
+    /// Whom to follow: the primary, a relay, or nobody (while being primary).
+    Upstream {
+        node: Option<NodeId>,
+    },
+    LinkUp {
+        node: NodeId,
+    },
+    LinkDown {
+        node: NodeId,
+    },
+    Message {
+        from: NodeId,
+        message: Message,
+    },
+    /// The oldest of the handed out segments is applied and durable; `checksum` was computed from
+    /// the data.
+    Applied {
+        txid: u64,
+        checksum: u64,
+    },
+    /// It could not be applied (a full disk, an I/O error) and is not in the data. The others
+    /// that were handed out are dropped.
+    ApplyFailed,
+    /// A chunk is stored; the seed was installed if it was the last.
+    ChunkStored {
+        chunk: u64,
+    },
+    /// The snapshot replaced data and lineage in one step, durably.
+    Seeded {
+        txid: u64,
+        checksum: u64,
+    },
+    SeedFailed,
+    /// Our lease core promised itself.
+    Fence {
+        epoch: u64,
+    },
+}
+
+/// What a follower wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Send {
+        to: NodeId,
+        message: Message,
+    },
+    /// Durable before what follows, and told to the lease core.
+    PersistFence {
+        epoch: u64,
+    },
+    /// Durable before what follows. Segments of its newer terms come after it.
+    PersistLineage {
+        lineage: Lineage,
+    },
+    /// Apply it, make it durable, answer `Applied` or `ApplyFailed`. Several may wait in a row.
+    Apply {
+        segment: Segment,
+    },
+    /// Durably mark the data as not to be used, keep a copy of what is lost (after the fork; all
+    /// of it for a wrong checksum) where it can be listed and exported, count it.
+    PersistQuarantine {
+        quarantine: Quarantine,
+    },
+    /// Discard an unfinished seed, begin another one. The old data stays until it is complete.
+    SeedBegin {
+        snapshot: SnapshotHeader,
+        lineage: Lineage,
+    },
+    /// Store a chunk, answer `ChunkStored`; after the last install it, answer `Seeded`.
+    SeedChunk {
+        chunk: u64,
+        last: bool,
+        bytes: Bytes,
+    },
+    /// The seed will not be finished.
+    SeedAbort,
+}
+
+#[derive(Clone, Debug)]
+enum Stream {
+    /// Nothing is expected; a greeting goes out at `greet_at`.
+    Idle,
+    Greeting {
+        since: Moment,
+    },
+    Segments(Live),
+    Seed(Seed),
+}
+
+#[derive(Clone, Debug)]
+struct Live {
+    term: u64,
+    /// Handed out up to here, and the checksum there.
+    end: u64,
+    checksum: u64,
+    /// Since when a segment is missing.
+    gap: Option<Moment>,
+}
+
+#[derive(Clone, Debug)]
+struct Seed {
+    term: u64,
+    lineage: Lineage,
+    snapshot: Option<SnapshotHeader>,
+    next_chunk: u64,
+    complete: bool,
+}
+
+/// The replica's side of one dataset.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    config: FollowConfig,
+    jitter: Jitter,
+    replica: Replica,
+    upstream: Option<NodeId>,
+    session: u64,
+    stream: Stream,
+    greet_at: Moment,
+    attempt: u32,
+    heard: Moment,
+    /// Handed out to `Apply`: transaction, checksum after it, bytes.
+    handed: VecDeque<(u64, u64, usize)>,
+    handed_bytes: usize,
+    beats: Beats,
+    primary_ms: u64,
+}
+
+impl Follow {
+    pub fn new(config: FollowConfig, replica: Replica, now: Moment) -> Self {
+        Self {
+            jitter: Jitter::new(config.jitter_seed),
+            config,
+            replica,
+            upstream: None,
+            session: 0,
+            stream: Stream::Idle,
+            greet_at: now,
+            attempt: 0,
+            heard: now,
+            handed: VecDeque::new(),
+            handed_bytes: 0,
+            beats: Beats::default(),
+            primary_ms: 0,
+        }
+    }
+
+    /// The terms that the data has reached.
+    pub fn lineage(&self) -> Lineage {
+        self.replica.lineage.up_to(self.replica.txid)
+    }
+
+    pub fn txid(&self) -> u64 {
+        self.replica.txid
+    }
+
+    pub fn checksum(&self) -> u64 {
+        self.replica.checksum
+    }
+
+    pub fn position(&self) -> Position {
+        self.replica.lineage.position(self.replica.txid)
+    }
+
+    pub fn health(&self) -> Health {
+        if self.replica.quarantined { Health::Quarantined } else { Health::Sound }
+    }
+
+    /// Nothing handed out is being applied, no seed is being taken: `txid` will not move by itself.
+    pub fn is_settled(&self) -> bool {
+        self.handed.is_empty() && !matches!(self.stream, Stream::Seed(_))
+    }
+
+    /// The upstream's term while in a session that ships segments; a relay ships in its name.
+    pub fn term(&self) -> Option<u64> {
+        match &self.stream {
+            Stream::Segments(live) => Some(live.term),
+            _ => None,
+        }
+    }
+
+    /// An upper bound for how old the data is; `None` before the first heartbeat was reached.
+    pub fn staleness(&self, now: Moment) -> Option<Duration> {
+        self.beats.staleness(now)
+    }
+
+    /// The moment of which the data is at least; what a relay tells its shipper.
+    pub fn as_of(&self) -> Option<Moment> {
+        self.beats.as_of()
+    }
+
+    /// The primary's wall clock at its last heartbeat, in milliseconds since 1970.
+    pub fn primary_ms(&self) -> u64 {
+        self.primary_ms
+    }
+
+    /// One step.
+    pub fn on(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Upstream { node } => {
+                if node != self.upstream {
+                    self.leave(&mut out);
+                    self.upstream = node;
+                    self.attempt = 0;
+                    self.greet_at = now;
+                }
+            }
+            Event::LinkUp { node } => {
+                if self.upstream == Some(node) && matches!(self.stream, Stream::Idle) {
+                    self.attempt = 0;
+                    self.greet_at = now;
+                }
+            }
+            Event::LinkDown { node } => {
+                if self.upstream == Some(node) {
+                    self.retry(now, &mut out);
+                }
+            }
+            Event::Message { from, message } => {
+                if self.upstream == Some(from) {
+                    self.on_message(from, message, now, &mut out);
+                }
+            }
+            Event::Applied { txid, checksum } => self.on_applied(txid, checksum, now, &mut out),
+            Event::ApplyFailed => {
+                self.handed.clear();
+                self.handed_bytes = 0;
+                self.retry(now, &mut out);
+            }
+            Event::ChunkStored { chunk } => {
+                if let (Stream::Seed(seed), Some(to)) = (&self.stream, self.upstream) {
+                    let (session, term) = (self.session, seed.term);
+                    let message = Message::SnapshotAck { session, term, chunk };
+                    out.push(Effect::Send { to, message });
+                }
+            }
+            Event::Seeded { txid, checksum } => self.on_seeded(txid, checksum, now, &mut out),
+            Event::SeedFailed => {
+                if let Stream::Seed(_) = self.stream {
+                    self.retry(now, &mut out);
+                }
+            }
+            Event::Fence { epoch } => self.raise_fence(epoch, now, &mut out),
+        }
+        self.drive(now, &mut out);
+        out
+    }
+
+    fn drive(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let overdue = match &self.stream {
+            Stream::Idle => false,
+            Stream::Greeting { since } => now.since(*since) >= self.config.silence,
+            Stream::Segments(live) => {
+                live.gap.is_some_and(|since| now.since(since) >= self.config.gap_patience)
+                    || now.since(self.heard) >= self.config.silence
+            }
+            // Installing takes as long as it takes.
+            Stream::Seed(seed) => !seed.complete && now.since(self.heard) >= self.config.silence,
+        };
+        if overdue {
+            self.retry(now, out);
+        }
+        if let (Stream::Idle, Some(to)) = (&self.stream, self.upstream)
+            && now >= self.greet_at
+            && self.handed.is_empty()
+        {
+            self.session = self.jitter.token();
+            self.stream = Stream::Greeting { since: now };
+            self.heard = now;
+            let hello = Hello {
+                session: self.session,
+                fence: self.replica.fence,
+                position: self.position(),
+                checksum: self.replica.checksum,
+                reseed: self.replica.quarantined,
+                sent: now.0,
+            };
+            out.push(Effect::Send { to, message: Message::Hello(hello) });
+        }
+    }
+
+    /// Ends the session without a plan for the next.
+    fn leave(&mut self, out: &mut Vec<Effect>) {
+        if matches!(&self.stream, Stream::Seed(seed) if seed.snapshot.is_some()) {
+            out.push(Effect::SeedAbort);
+        }
+        self.stream = Stream::Idle;
+    }
+
+    /// Ends the session; the next begins after a back-off.
+    fn retry(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.leave(out);
+        let doubled = self.config.backoff * 2u32.saturating_pow(self.attempt.min(16));
+        self.attempt = self.attempt.saturating_add(1);
+        self.greet_at = now + self.jitter.spread(doubled.min(self.config.backoff_max));
+    }
+
+    fn raise_fence(&mut self, epoch: u64, now: Moment, out: &mut Vec<Effect>) {
+        if epoch <= self.replica.fence {
+            return;
+        }
+        self.replica.fence = epoch;
+        let term = match &self.stream {
+            Stream::Segments(live) => live.term,
+            Stream::Seed(seed) => seed.term,
+            Stream::Idle | Stream::Greeting { .. } => return,
+        };
+        if term < epoch {
+            self.retry(now, out);
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, now: Moment, out: &mut Vec<Effect>) {
+        let (session, term) = match &message {
+            Message::Welcome { session, term, .. }
+            | Message::Segment { session, term, .. }
+            | Message::SnapshotBegin { session, term, .. }
+            | Message::SnapshotChunk { session, term, .. } => (*session, *term),
+            Message::Heartbeat(beat) => (beat.session, beat.term),
+            Message::Goodbye { session } => (*session, self.replica.fence),
+            _ => return,
+        };
+        if session != self.session || matches!(self.stream, Stream::Idle) {
+            return;
+        }
+        if term < self.replica.fence {
+            let message = Message::Refused { session, fence: self.replica.fence };
+            out.push(Effect::Send { to: from, message });
+            self.retry(now, out);
+            return;
+        }
+        self.heard = now;
+        match message {
+            Message::Welcome { term, tip, lineage, start, .. } => {
+                self.on_welcome(term, tip, lineage, start, now, out);
+            }
+            Message::Segment { term, segment, .. } => self.on_segment(term, segment, now, out),
+            Message::SnapshotBegin { snapshot, .. } => {
+                let Stream::Seed(seed) = &mut self.stream else { return };
+                if seed.snapshot.is_none() {
+                    seed.snapshot = Some(snapshot.clone());
+                    let lineage = seed.lineage.up_to(snapshot.position.txid);
+                    out.push(Effect::SeedBegin { snapshot, lineage });
+                }
+            }
+            Message::SnapshotChunk { chunk, last, bytes, .. } => {
+                self.on_chunk(chunk, last, bytes, now, out);
+            }
+            Message::Heartbeat(beat) => self.on_heartbeat(beat, now, out),
+            Message::Goodbye { .. } => self.retry(now, out),
+            _ => {}
+        }
+    }
+
+    fn on_welcome(
+        &mut self,
+        term: u64,
+        tip: u64,
+        lineage: Lineage,
+        start: Start,
+        now: Moment,
+        out: &mut Vec<Effect>,
+    ) {
+        if !matches!(self.stream, Stream::Greeting { .. }) {
+            return; // A duplicate.
+        }
+        if term > self.replica.fence {
+            self.replica.fence = term;
+            out.push(Effect::PersistFence { epoch: term });
+        }
+        match start {
+            Start::Resume { after } if after == self.replica.txid && !self.replica.quarantined => {
+                if self.replica.lineage != lineage {
+                    self.replica.lineage = lineage.clone();
+                    out.push(Effect::PersistLineage { lineage });
+                }
+                let (end, checksum) = (self.replica.txid, self.replica.checksum);
+                self.stream = Stream::Segments(Live { term, end, checksum, gap: None });
+                self.attempt = 0;
+                self.ack(now, out);
+            }
+            // Not an answer to what we asked; a bug of the sender.
+            Start::Resume { .. } => self.retry(now, out),
+            Start::Snapshot(why) => {
+                let own = self.lineage();
+                let quarantine = match why {
+                    Why::Checksum => Some(Quarantine::Checksum),
+                    Why::Diverged => {
+                        let fork = own.fork(self.replica.txid, &lineage, tip);
+                        Some(Quarantine::Diverged { fork })
+                    }
+                    Why::TooFarBehind | Why::Asked => None,
+                };
+                if let Some(quarantine) = quarantine.filter(|_| !self.replica.quarantined) {
+                    self.quarantine(quarantine, out);
+                }
+                self.stream = Stream::Seed(Seed {
+                    term,
+                    lineage,
+                    snapshot: None,
+                    next_chunk: 0,
+                    complete: false,
+                });
+            }
+        }
+    }
+
+    fn quarantine(&mut self, quarantine: Quarantine, out: &mut Vec<Effect>) {
+        self.replica.quarantined = true;
+        self.beats.forget();
+        out.push(Effect::PersistQuarantine { quarantine });
+    }
+
+    fn on_segment(&mut self, term: u64, segment: Segment, now: Moment, out: &mut Vec<Effect>) {
+        let Stream::Segments(live) = &mut self.stream else { return };
+        let (txid, bytes) = (segment.header.position.txid, segment.bytes.len());
+        if term != live.term || txid <= live.end {
+            return; // A duplicate.
+        }
+        if txid > live.end + 1 {
+            live.gap.get_or_insert(now);
+            return;
+        }
+        let foreign = self.replica.lineage.position(txid) != segment.header.position;
+        let flooded = self.handed_bytes.saturating_add(bytes) > self.config.queue_bytes
+            && !self.handed.is_empty();
+        if foreign || segment.header.before != live.checksum || flooded {
+            // The handshake that follows finds out which of the two is wrong.
+            self.retry(now, out);
+            return;
+        }
+        (live.end, live.checksum) = (txid, segment.header.after);
+        live.gap = None;
+        self.handed.push_back((txid, segment.header.after, bytes));
+        self.handed_bytes += bytes;
+        out.push(Effect::Apply { segment });
+    }
+
+    fn on_applied(&mut self, txid: u64, checksum: u64, now: Moment, out: &mut Vec<Effect>) {
+        let Some((_, expected, bytes)) = self.handed.pop_front_if(|(t, ..)| *t == txid) else {
+            return;
+        };
+        self.handed_bytes -= bytes;
+        self.replica.txid = txid;
+        self.replica.checksum = checksum;
+        if checksum != expected {
+            self.handed.clear();
+            self.handed_bytes = 0;
+            self.quarantine(Quarantine::Checksum, out);
+            self.retry(now, out);
+            return;
+        }
+        self.beats.reached(txid);
+        self.ack(now, out);
+    }
+
+    /// Tells upstream what is durable. Never behind a promise to a newer epoch.
+    fn ack(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (Stream::Segments(live), Some(to)) = (&self.stream, self.upstream) else { return };
+        if live.term < self.replica.fence || self.replica.quarantined {
+            return;
+        }
+        let rank = self.lineage().rank(self.replica.txid);
+        let (session, term) = (self.session, live.term);
+        out.push(Effect::Send { to, message: Message::Ack { session, term, rank, sent: now.0 } });
+    }
+
+    fn on_heartbeat(&mut self, beat: Heartbeat, now: Moment, out: &mut Vec<Effect>) {
+        self.primary_ms = beat.primary_ms;
+        let Stream::Segments(live) = &mut self.stream else {
+            if let (Stream::Seed(seed), Some(to)) = (&self.stream, self.upstream) {
+                // A sign of life while a long seed is stored.
+                let rank = Position::default();
+                let (session, term) = (self.session, seed.term);
+                let message = Message::Ack { session, term, rank, sent: now.0 };
+                out.push(Effect::Send { to, message });
+            }
+            return;
+        };
+        if beat.sent > live.end {
+            // It was sent before this; if it stays away, it was lost.
+            live.gap.get_or_insert(now);
+        }
+        let settled = self.handed.is_empty() && beat.tip.txid == self.replica.txid;
+        if settled && beat.checksum != self.replica.checksum {
+            self.retry(now, out);
+            return;
+        }
+        if let Some(age) = beat.age {
+            let as_of = Moment(beat.echo.saturating_sub(age));
+            self.beats.heard(beat.tip.txid, as_of, self.replica.txid);
+        }
+        self.ack(now, out);
+    }
+
+    fn on_chunk(
+        &mut self,
+        chunk: u64,
+        last: bool,
+        bytes: Bytes,
+        now: Moment,
+        out: &mut Vec<Effect>,
+    ) {
+        let Stream::Seed(seed) = &mut self.stream else { return };
+        if chunk < seed.next_chunk || seed.complete {
+            return; // A duplicate.
+        }
+        if chunk > seed.next_chunk || seed.snapshot.is_none() {
+            self.retry(now, out);
+            return;
+        }
+        seed.next_chunk += 1;
+        seed.complete = last;
+        out.push(Effect::SeedChunk { chunk, last, bytes });
+    }
+
+    fn on_seeded(&mut self, txid: u64, checksum: u64, now: Moment, out: &mut Vec<Effect>) {
+        let Stream::Seed(seed) = &self.stream else { return };
+        let Some(snapshot) = &seed.snapshot else { return };
+        self.replica.lineage = seed.lineage.up_to(txid);
+        self.replica.txid = txid;
+        self.replica.checksum = checksum;
+        self.replica.quarantined = false;
+        self.beats.forget();
+        if txid != snapshot.position.txid || checksum != snapshot.checksum {
+            self.quarantine(Quarantine::Checksum, out);
+            self.retry(now, out);
+            return;
+        }
+        if seed.term < self.replica.fence {
+            self.retry(now, out);
+            return;
+        }
+        let lineage = seed.lineage.clone();
+        let term = seed.term;
+        if self.replica.lineage != lineage {
+            self.replica.lineage = lineage.clone();
+            out.push(Effect::PersistLineage { lineage });
+        }
+        self.stream = Stream::Segments(Live { term, end: txid, checksum, gap: None });
+        self.attempt = 0;
+        self.ack(now, out);
+    }
+}
