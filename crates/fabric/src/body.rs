@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -90,30 +90,61 @@ impl Drop for Incoming {
     }
 }
 
+/// Small frames that are ready together leave together, up to this many bytes: a frame costs its
+/// reader more memory than a few bytes are worth.
+const TOGETHER: usize = 16 * 1024;
+
+enum Next {
+    Frame(Frame<Bytes>),
+    End,
+    /// Nothing is ready and something is gathered.
+    Pause,
+}
+
 /// Sends a body to its end. Ends early, dropping the body, when the other side gives up.
 pub(crate) async fn send(tx: &mut Sender, mut body: Body) -> Result<(), Error> {
+    let mut gathered = BytesMut::new();
     loop {
-        let frame = poll_fn(|cx| {
+        let next = poll_fn(|cx| {
             if let Poll::Ready(error) = tx.poll_reset(cx) {
                 return Poll::Ready(Err(error));
             }
-            Pin::new(&mut body).poll_frame(cx).map(Ok)
-        });
-        match frame.await? {
-            None => return tx.finish(),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => tx.send(bytes).await?,
-                Err(frame) => {
-                    return match frame.into_trailers() {
-                        Ok(trailers) => tx.trailers(trailers),
-                        Err(_) => continue,
-                    };
-                }
-            },
-            Some(Err(error)) => {
-                tx.reset();
-                return Err(Error::Body(error.to_string()));
+            match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Next::Frame(frame))),
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Error::Body(error.to_string()))),
+                Poll::Ready(None) => Poll::Ready(Ok(Next::End)),
+                Poll::Pending if gathered.is_empty() => Poll::Pending,
+                Poll::Pending => Poll::Ready(Ok(Next::Pause)),
             }
+        })
+        .await;
+        let frame = match next {
+            Ok(Next::Frame(frame)) => match frame.into_data() {
+                Ok(bytes) if bytes.len() + gathered.len() < TOGETHER => {
+                    gathered.extend_from_slice(&bytes);
+                    continue;
+                }
+                other => Some(other),
+            },
+            Ok(Next::Pause) => None,
+            Ok(Next::End) => {
+                tx.send(gathered.freeze()).await?;
+                return tx.finish();
+            }
+            Err(error) => {
+                tx.reset();
+                return Err(error);
+            }
+        };
+        tx.send(gathered.split().freeze()).await?;
+        match frame {
+            Some(Ok(bytes)) => tx.send(bytes).await?,
+            Some(Err(frame)) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    return tx.trailers(trailers);
+                }
+            }
+            None => {}
         }
     }
 }

@@ -166,6 +166,8 @@ impl Receiver {
                 },
                 Source::Open(input) => {
                     return Poll::Ready(match ready!(input.poll_data(cx)) {
+                        // The end may come as a frame without bytes.
+                        Some(Ok(bytes)) if bytes.is_empty() => continue,
                         Some(Ok(bytes)) => {
                             // Fails only when the stream has ended, and then nothing is owed.
                             let _ = input.flow_control().release_capacity(bytes.len());

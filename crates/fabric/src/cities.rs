@@ -16,6 +16,7 @@ pub enum Continent {
     Africa,
     MiddleEast,
     SouthAsia,
+    SoutheastAsia,
     EastAsia,
     Oceania,
 }
@@ -44,6 +45,7 @@ const fn city(
 
 use Continent::{
     Africa, EastAsia, Europe, MiddleEast, NorthAmerica, Oceania, SouthAmerica, SouthAsia,
+    SoutheastAsia,
 };
 
 /// All places that are known without being told.
@@ -83,7 +85,7 @@ pub const CITIES: &[City] = &[
     city("scl", "Santiago", -33.39, -70.79, SouthAmerica),
     city("sea", "Seattle", 47.45, -122.31, NorthAmerica),
     city("sfo", "San Francisco", 37.62, -122.38, NorthAmerica),
-    city("sin", "Singapore", 1.36, 103.99, EastAsia),
+    city("sin", "Singapore", 1.36, 103.99, SoutheastAsia),
     city("sjc", "San Jose", 37.36, -121.93, NorthAmerica),
     city("syd", "Sydney", -33.95, 151.18, Oceania),
     city("tpe", "Taipei", 25.08, 121.23, EastAsia),
@@ -116,7 +118,11 @@ fn path_factor(a: Continent, b: Continent) -> f64 {
         2.1 // around, by Suez or America
     } else if pair(Europe, SouthAsia) || pair(Africa, Europe) || pair(Europe, SouthAmerica) {
         1.9
-    } else if pair(Europe, Oceania) || pair(EastAsia, Africa) || pair(SouthAsia, NorthAmerica) {
+    } else if pair(Europe, SoutheastAsia)
+        || pair(Europe, Oceania)
+        || pair(EastAsia, Africa)
+        || pair(SouthAsia, NorthAmerica)
+    {
         1.6
     } else if pair(NorthAmerica, Oceania) || pair(NorthAmerica, EastAsia) {
         1.3 // straight across the Pacific

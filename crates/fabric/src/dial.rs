@@ -15,7 +15,7 @@ use crate::link::{HELLO, Link, Opener, request};
 use crate::membership::Target;
 use crate::message::{MessageReceiver, MessageSender};
 use crate::session::{CONTROL_QUEUE, Session};
-use crate::shared::{Event, Shared};
+use crate::shared::{Event, REPLACED_GRACE, Shared};
 use crate::wire::{Counted, Socket, Wire};
 use crate::{Error, Peer, shaped, tls};
 
@@ -49,11 +49,14 @@ pub(crate) async fn dial(shared: Arc<Shared>, target: Target) {
             if shared.install(&link, Some(&target.address)) {
                 session.run(shared).await;
             } else {
-                link.wire.end("another connection of the pair is kept");
+                // The other side may have begun to use it: it ends like a replaced one.
                 shared.decide(|core, now| {
                     core.dial_needless(now, &target);
                     Vec::new()
                 });
+                shared.counters.links_made.one();
+                shared.retire(&link, false, REPLACED_GRACE);
+                session.run(shared).await;
             }
         }
         Err(Failure::Needless) => shared.decide(|core, now| {

@@ -44,6 +44,8 @@ pub enum Error {
     },
     #[error("{node} has no room for another {limit} calls and streams")]
     Busy { node: NodeId, limit: usize },
+    #[error("{0} did not take the call or stream: it is shutting down or has no room")]
+    Declined(NodeId),
     #[error("{node} does not serve `{name}`")]
     UnknownName { node: NodeId, name: String },
     #[error(transparent)]
@@ -88,9 +90,10 @@ impl Error {
     /// May it be tried again?
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotLinked { .. } | Self::Busy { .. } | Self::Deadline { sent: false, .. } => {
-                Retry::Safe
-            }
+            Self::NotLinked { .. }
+            | Self::Busy { .. }
+            | Self::Declined(_)
+            | Self::Deadline { sent: false, .. } => Retry::Safe,
             Self::LinkLost(_)
             | Self::Deadline { .. }
             | Self::Reset(_)
@@ -120,7 +123,8 @@ impl Error {
             Self::NotLinked { .. }
             | Self::UnknownNode(_)
             | Self::LinkLost(_)
-            | Self::Busy { .. } => {
+            | Self::Busy { .. }
+            | Self::Declined(_) => {
                 ("node_unreachable", 503, "Another point of presence cannot be reached.")
             }
             Self::ShuttingDown => ("shutting_down", 503, "This node is shutting down."),

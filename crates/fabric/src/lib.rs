@@ -41,7 +41,7 @@ pub use frame::TooLarge;
 pub use identity::{AUTHORITY_DAYS, FleetAuthority, NODE_DAYS, NodeIdentity};
 pub use links::Links;
 pub use membership::{Member, MemberTable, State};
-pub use message::{MessageReceiver, MessageSender, MessageStream};
+pub use message::{Finished, MessageReceiver, MessageSender, MessageStream};
 pub use metrics::FabricMetrics;
 pub use node::{FleetName, InvalidNodeName, MAX_NAME, NodeId, Peer};
 pub use random::Random;

@@ -47,6 +47,15 @@ impl MessageStream {
         self.receiver.recv().await
     }
 
+    /// Ends this direction and waits for the other side to end its own: then everything has
+    /// arrived. What still comes is dropped. Put a deadline around it.
+    pub async fn close(self) -> Result<(), Error> {
+        let (sender, mut receiver) = self.split();
+        let _open = sender.finish()?;
+        while receiver.recv().await?.is_some() {}
+        Ok(())
+    }
+
     /// Two halves, for two tasks. Either end resets the stream when both its halves are dropped
     /// before both ends have finished.
     pub fn split(self) -> (MessageSender, MessageReceiver) {
@@ -89,9 +98,12 @@ impl MessageSender {
         Ok(())
     }
 
-    /// The clean end of this direction; the other one goes on.
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.tx.finish()
+    /// The clean end of this direction; the other one goes on. Keep what is returned or the
+    /// receiver until the other side has ended too: dropping both resets the stream, and what
+    /// has not been read yet is lost.
+    pub fn finish(mut self) -> Result<Finished, Error> {
+        self.tx.finish()?;
+        Ok(Finished(self.tx))
     }
 
     /// Returns when the other side gave the stream up or the connection ended.
@@ -99,6 +111,10 @@ impl MessageSender {
         self.tx.reset_by_peer().await
     }
 }
+
+/// A direction that has ended cleanly.
+#[must_use = "dropped together with the receiver it resets the stream"]
+pub struct Finished(#[expect(dead_code, reason = "kept for its drop")] Sender);
 
 /// The receiving half.
 pub struct MessageReceiver {

@@ -171,10 +171,10 @@ impl Control<'_> {
                 self.slots.add_permits(more.min(room));
             }
             Message::Goodbye { leaving } => {
+                self.shared.retire(self.link, false, GOODBYE_GRACE);
                 if leaving {
                     self.shared.decide(|core, now| core.left(now, &self.link.record.node));
                 }
-                self.shared.retire(self.link, false, GOODBYE_GRACE);
             }
             Message::Pong { .. } | Message::Drained => {}
             Message::Hello(_) | Message::Welcome(_) | Message::Refused { .. } => {

@@ -125,6 +125,12 @@ impl Direction {
             let due = self.under_way.front().filter(|_| !cut).map(|(at, _)| self.epoch + *at);
             let far_off = Instant::now() + LINGER;
             tokio::select! {
+                // A change holds from now on, also for what waits to be read.
+                biased;
+                changed = changes.changed() => {
+                    if changed.is_err() { return; }
+                    self.refresh();
+                }
                 () = sleep_until(due.unwrap_or(far_off)), if due.is_some() => {
                     if self.deliver(&mut to).await.is_err() { return; }
                 }
@@ -132,10 +138,6 @@ impl Direction {
                     open = matches!(read, Ok(1..));
                     self.send(buffer.split().freeze());
                     buffer.reserve(PIECE);
-                }
-                changed = changes.changed() => {
-                    if changed.is_err() { return; }
-                    self.refresh();
                 }
                 () = sleep_until(give_up.unwrap_or(far_off)), if give_up.is_some() => return,
             }

@@ -23,14 +23,14 @@ use crate::wire::Wire;
 use crate::{Error, NodeId, Peer, dial};
 
 /// A connection that was replaced may finish what it carries for so long.
-const REPLACED_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const REPLACED_GRACE: Duration = Duration::from_secs(10);
 
 /// What happened, for the owner's log.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A connection stands.
     Linked { peer: Peer, dialed: bool },
-    /// A connection ended.
+    /// The connection ended, and no other one had replaced it.
     Unlinked { peer: Peer, why: String },
     /// An attempt to connect failed.
     DialFailed { address: String, node: Option<NodeId>, why: String },
@@ -147,14 +147,17 @@ impl Shared {
             parked.close();
         }
         let mut links = self.links.write();
-        if links.get(&link.record.node).is_some_and(|current| current.id == link.id) {
+        let current = links.get(&link.record.node).is_some_and(|current| current.id == link.id);
+        if current {
             links.remove(&link.record.node);
         }
         drop(links);
         let why = link.wire.why();
         self.counters.links_lost.one();
         self.decide(|core, now| core.unlinked(now, &link.record.node, link.id, &why));
-        self.event(Event::Unlinked { peer: link.peer(), why });
+        if current {
+            self.event(Event::Unlinked { peer: link.peer(), why });
+        }
     }
 
     /// No new channels on a connection; it ends when the old ones have, or after `grace`.

@@ -85,10 +85,30 @@ pub(crate) fn peer_of(
     Ok(peer)
 }
 
+/// h2 keeps only the text of a failure.
+fn explain_text(error: io::Error) -> Error {
+    let text = error.to_string();
+    if let Some(alert) = text.split("received fatal alert: ").nth(1) {
+        return Error::Refused(match alert {
+            "UnknownCA" | "DecryptError" | "BadCertificate" => FOREIGN_TO_THEM.to_owned(),
+            other => format!("the other side refused the handshake: {other}"),
+        });
+    }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::Refused(
+            "the other side broke off the handshake: it may be of another fleet".to_owned(),
+        );
+    }
+    Error::io("handshake", error)
+}
+
+const FOREIGN_TO_THEM: &str =
+    "the other side does not accept this node's certificate: it belongs to another fleet";
+
 /// A failed handshake in words that name the cause.
 pub(crate) fn explain(error: io::Error) -> Error {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
-        return Error::io("handshake", error);
+        return explain_text(error);
     };
     Error::Refused(match tls {
         TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
@@ -110,8 +130,7 @@ pub(crate) fn explain(error: io::Error) -> Error {
         TlsError::NoCertificatesPresented => "the other side showed no certificate".to_owned(),
         TlsError::InvalidMessage(_) => "the other side does not speak TLS".to_owned(),
         TlsError::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
-            "the other side does not accept this node's certificate: it belongs to another fleet"
-                .to_owned()
+            FOREIGN_TO_THEM.to_owned()
         }
         TlsError::AlertReceived(alert) => {
             format!("the other side refused the handshake: {alert:?}")

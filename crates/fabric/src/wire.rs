@@ -73,8 +73,10 @@ impl Wire {
 
     /// An h2 failure as ours: a lost connection is told apart from one stream's end.
     pub fn error(&self, error: &h2::Error) -> Error {
-        match error.reason() {
-            Some(reason) if error.is_reset() => Error::Reset(reason.to_string()),
+        let node = self.node.lock().clone();
+        match (error.reason(), node) {
+            (Some(h2::Reason::REFUSED_STREAM), Some(node)) => Error::Declined(node),
+            (Some(reason), _) if error.is_reset() => Error::Reset(reason.to_string()),
             _ => self.lost(),
         }
     }

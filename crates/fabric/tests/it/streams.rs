@@ -48,10 +48,10 @@ async fn messages_go_both_ways_and_end_cleanly() {
             far_tx.send(message.clone()).await.unwrap();
             assert!(rx.recv().await.unwrap().unwrap() == message);
         }
-        tx.finish().unwrap();
+        let _near = tx.finish().unwrap();
         assert_eq!(far_rx.recv().await.unwrap(), None);
         far_tx.send(Bytes::from("last")).await.unwrap();
-        far_tx.finish().unwrap();
+        let _far = far_tx.finish().unwrap();
         assert_eq!(rx.recv().await.unwrap().unwrap(), "last");
         assert_eq!(rx.recv().await.unwrap(), None);
     }
@@ -68,14 +68,15 @@ async fn a_stalled_reader_holds_bounded_memory_and_nobody_else() {
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = sent.clone();
         let sending = tokio::spawn(async move {
-            let (mut tx, _rx) = stream.split();
+            let (mut tx, mut rx) = stream.split();
             for index in 0..1000u32 {
                 let mut message = vec![0; 100_000];
                 message[..4].copy_from_slice(&index.to_be_bytes());
                 tx.send(message.into()).await.unwrap();
                 counted.fetch_add(1, Ordering::SeqCst);
             }
-            tx.finish().unwrap();
+            let _finished = tx.finish().unwrap();
+            assert_eq!(rx.recv().await.unwrap(), None);
         });
         // It stops by itself: window (4 MiB), send buffer (1 MiB), one message.
         let mut before = usize::MAX;
@@ -92,6 +93,7 @@ async fn a_stalled_reader_holds_bounded_memory_and_nobody_else() {
             assert_eq!(message[..4], index.to_be_bytes());
         }
         assert_eq!(far.recv().await.unwrap(), None);
+        far.close().await.unwrap();
         sending.await.unwrap();
     }
 }

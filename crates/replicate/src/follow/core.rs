@@ -1,6 +1,6 @@
 //! The follower's state machine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,17 @@ use crate::follow::beats::Beats;
 use crate::jitter::Jitter;
 use crate::wire::{Heartbeat, Hello, Message, Segment, SnapshotHeader, Start, Why};
 use crate::{Lineage, Moment, NodeId};
+
+/// Messages kept until those before them arrive.
+const MAX_EARLY: usize = 4096;
+
+fn opaque_bytes(message: &Message) -> usize {
+    match message {
+        Message::Segment { segment, .. } => segment.bytes.len(),
+        Message::SnapshotChunk { bytes, .. } => bytes.len(),
+        _ => 0,
+    }
+}
 
 /// What is on the replica's disk.
 #[derive(Clone, Debug, Default)]
@@ -170,6 +181,9 @@ pub struct Follow {
     /// Handed out to `Apply`: transaction, checksum after it, bytes.
     handed: VecDeque<(u64, u64, usize)>,
     handed_bytes: usize,
+    /// Of this session, but ahead of their turn: messages may overtake each other.
+    early: BTreeMap<(u8, u64), Message>,
+    early_bytes: usize,
     beats: Beats,
     primary_ms: u64,
 }
@@ -188,6 +202,8 @@ impl Follow {
             heard: now,
             handed: VecDeque::new(),
             handed_bytes: 0,
+            early: BTreeMap::new(),
+            early_bytes: 0,
             beats: Beats::default(),
             primary_ms: 0,
         }
@@ -278,6 +294,7 @@ impl Follow {
                 self.retry(now, &mut out);
             }
             Event::ChunkStored { chunk } => {
+                self.heard = now;
                 if let (Stream::Seed(seed), Some(to)) = (&self.stream, self.upstream) {
                     let (session, term) = (self.session, seed.term);
                     let message = Message::SnapshotAck { session, term, chunk };
@@ -335,6 +352,8 @@ impl Follow {
             out.push(Effect::SeedAbort);
         }
         self.stream = Stream::Idle;
+        self.early.clear();
+        self.early_bytes = 0;
     }
 
     /// Ends the session; the next begins after a back-off.
@@ -379,7 +398,68 @@ impl Follow {
             self.retry(now, out);
             return;
         }
-        self.heard = now;
+        // A seed must come along; signs of life alone do not make it complete.
+        let lively = matches!(message, Message::Heartbeat(_));
+        if !(lively && matches!(self.stream, Stream::Seed(_))) {
+            self.heard = now;
+        }
+        self.take_or_keep(message, now, out);
+        self.take_early(now, out);
+    }
+
+    /// Handles a message of this session, or keeps it until its turn.
+    fn take_or_keep(&mut self, message: Message, now: Moment, out: &mut Vec<Effect>) {
+        let Some((key, bytes)) = self.ahead(&message, now) else {
+            self.take(message, now, out);
+            return;
+        };
+        if self.early_bytes.saturating_add(bytes) <= self.config.queue_bytes
+            && self.early.len() < MAX_EARLY
+            && !self.early.contains_key(&key)
+        {
+            self.early_bytes += bytes;
+            self.early.insert(key, message);
+        }
+    }
+
+    fn take_early(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        while let Some((key, message)) = self.early.pop_first() {
+            if self.ahead(&message, now).is_some() {
+                self.early.insert(key, message);
+                return;
+            }
+            self.early_bytes -= opaque_bytes(&message);
+            self.take(message, now, out);
+        }
+    }
+
+    /// If it is not a message's turn yet: its place in the order, and its size.
+    fn ahead(&mut self, message: &Message, now: Moment) -> Option<((u8, u64), usize)> {
+        let bytes = opaque_bytes(message);
+        match (message, &mut self.stream) {
+            (Message::SnapshotBegin { .. }, Stream::Greeting { .. }) => Some(((0, 0), bytes)),
+            (Message::SnapshotChunk { chunk, .. }, Stream::Greeting { .. }) => {
+                Some(((1, *chunk), bytes))
+            }
+            (Message::SnapshotChunk { chunk, .. }, Stream::Seed(seed))
+                if *chunk > seed.next_chunk || seed.snapshot.is_none() =>
+            {
+                Some(((1, *chunk), bytes))
+            }
+            (Message::Segment { segment, .. }, Stream::Greeting { .. } | Stream::Seed(_)) => {
+                Some(((2, segment.header.position.txid), bytes))
+            }
+            (Message::Segment { segment, .. }, Stream::Segments(live))
+                if segment.header.position.txid > live.end + 1 =>
+            {
+                live.gap.get_or_insert(now);
+                Some(((2, segment.header.position.txid), bytes))
+            }
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, message: Message, now: Moment, out: &mut Vec<Effect>) {
         match message {
             Message::Welcome { term, tip, lineage, start, .. } => {
                 self.on_welcome(term, tip, lineage, start, now, out);
@@ -394,7 +474,7 @@ impl Follow {
                 }
             }
             Message::SnapshotChunk { chunk, last, bytes, .. } => {
-                self.on_chunk(chunk, last, bytes, now, out);
+                self.on_chunk(chunk, last, bytes, out);
             }
             Message::Heartbeat(beat) => self.on_heartbeat(beat, now, out),
             Message::Goodbye { .. } => self.retry(now, out),
@@ -466,10 +546,6 @@ impl Follow {
         let (txid, bytes) = (segment.header.position.txid, segment.bytes.len());
         if term != live.term || txid <= live.end {
             return; // A duplicate.
-        }
-        if txid > live.end + 1 {
-            live.gap.get_or_insert(now);
-            return;
         }
         let foreign = self.replica.lineage.position(txid) != segment.header.position;
         let flooded = self.handed_bytes.saturating_add(bytes) > self.config.queue_bytes
@@ -543,21 +619,10 @@ impl Follow {
         self.ack(now, out);
     }
 
-    fn on_chunk(
-        &mut self,
-        chunk: u64,
-        last: bool,
-        bytes: Bytes,
-        now: Moment,
-        out: &mut Vec<Effect>,
-    ) {
+    fn on_chunk(&mut self, chunk: u64, last: bool, bytes: Bytes, out: &mut Vec<Effect>) {
         let Stream::Seed(seed) = &mut self.stream else { return };
-        if chunk < seed.next_chunk || seed.complete {
+        if chunk != seed.next_chunk || seed.complete {
             return; // A duplicate.
-        }
-        if chunk > seed.next_chunk || seed.snapshot.is_none() {
-            self.retry(now, out);
-            return;
         }
         seed.next_chunk += 1;
         seed.complete = last;
@@ -589,6 +654,8 @@ impl Follow {
         }
         self.stream = Stream::Segments(Live { term, end: txid, checksum, gap: None });
         self.attempt = 0;
+        self.heard = now;
         self.ack(now, out);
+        self.take_early(now, out);
     }
 }

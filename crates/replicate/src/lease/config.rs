@@ -66,12 +66,6 @@ impl LeaseConfig {
         }
         Ok(())
     }
-
-    /// The longest that a watcher may look away before its watch starts over: a clock that
-    /// jumped, or a process that was paused, has not seen what happened meanwhile.
-    pub(crate) fn watch_gap(&self) -> Duration {
-        (self.renew_every + self.operation_timeout) * 2
-    }
 }
 
 /// Settings that cannot work; the operator's to mend.

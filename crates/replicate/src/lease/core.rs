@@ -6,6 +6,7 @@
 //! swap succeeded.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use verge_types::Position;
 
@@ -38,7 +39,7 @@ impl Local<'_> {
 /// What happens to a lease.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Time passed; at least every fifth of `renew_every`.
+    /// Time passed; more often than `margin`, and at least every fifth of `renew_every`.
     Tick,
     /// The answer to operation `op`.
     Register { op: u64, answer: RegisterAnswer },
@@ -162,9 +163,10 @@ pub struct Lease {
     pub(super) config: LeaseConfig,
     pub(super) role: Role,
     pub(super) fence: u64,
-    /// The newest record seen, and since when without a gap. Outer `None`: nothing seen yet.
+    /// The newest record seen. Outer `None`: nothing seen yet.
     pub(super) seen: Option<Option<Record>>,
-    pub(super) unchanged_since: Moment,
+    /// How long we have watched it unchanged; time in which we were not called does not count.
+    pub(super) watched: Duration,
     last_event: Option<Moment>,
     next_op: u64,
     operation: Option<Operation>,
@@ -188,7 +190,7 @@ impl Lease {
             role: Role::Watching,
             fence,
             seen: None,
-            unchanged_since: Moment(0),
+            watched: Duration::ZERO,
             last_event: None,
             next_op: 1,
             operation: None,
@@ -229,14 +231,10 @@ impl Lease {
     /// One step.
     pub fn on(&mut self, event: Event, local: Local<'_>, now: Moment) -> Vec<Effect> {
         let mut out = Vec::new();
-        let away = self.last_event.is_some_and(|last| now.since(last) > self.config.watch_gap());
-        if away {
-            // What we saw before the pause says nothing about what happened in it.
-            self.unchanged_since = now;
-            if let Role::Candidate(_) = self.role {
-                self.role = Role::Watching;
-            }
-        }
+        // A clock that jumps, or a pause, counts as a margin at most: others' leases did not run
+        // any faster for it.
+        let passed = self.last_event.map_or(Duration::ZERO, |last| now.since(last));
+        self.watched = self.watched.saturating_add(passed.min(self.config.margin));
         self.last_event = Some(now);
         match event {
             Event::Tick => {}
@@ -376,7 +374,7 @@ impl Lease {
     ) {
         if self.seen != Some(current) {
             self.seen = Some(current);
-            self.unchanged_since = now;
+            self.watched = Duration::ZERO;
             self.futile = 0;
             if let Role::Candidate(candidacy) = &self.role
                 && candidacy.expected != current

@@ -41,11 +41,11 @@ enum Opening {
 }
 
 impl Lease {
-    fn opening(&self, local: Local<'_>, now: Moment) -> Opening {
+    fn opening(&self, local: Local<'_>) -> Opening {
         let Some(seen) = self.seen else { return Opening::Closed };
         let Some(record) = seen else { return Opening::Vacant };
         let ttl = Duration::from_millis(record.ttl_ms);
-        let expired = now.since(self.unchanged_since) >= ttl + self.config.margin;
+        let expired = self.watched >= ttl + self.config.margin;
         let me = self.config.me;
         match record.phase {
             // The process that held it is gone: this one has its data folder now. Having begun
@@ -73,7 +73,7 @@ impl Lease {
         if !eligible || self.busy() {
             return;
         }
-        let opening = self.opening(local, now);
+        let opening = self.opening(local);
         if opening == Opening::Closed || (opening == Opening::Vacant && now < self.not_before) {
             return;
         }
