@@ -105,18 +105,6 @@ impl PageHashes {
     }
 }
 
-/// The checksum of a whole file of `pages` pages.
-pub(crate) fn of_file(file: &dyn DiskFile, page_size: u32, pages: u32) -> io::Result<u64> {
-    let lock = lock_page(page_size);
-    let mut buffer = vec![0; page_size as usize];
-    let mut checksum = 0;
-    for number in (1..=pages).filter(|number| *number != lock) {
-        file.read_exact_at(&mut buffer, u64::from(number - 1) * u64::from(page_size))?;
-        checksum ^= page_hash(number, &buffer);
-    }
-    Ok(checksum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

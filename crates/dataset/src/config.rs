@@ -62,7 +62,8 @@ pub struct Settings {
     pub writer_idle: Duration,
     /// A log file is closed once it is this long, bytes.
     pub log_file_bytes: u64,
-    /// The oldest log files are removed beyond this, bytes, even if somebody still reads them.
+    /// Room for the log, bytes: an image of the database is kept after each half of it, and what
+    /// lies before the image before that is removed, even if somebody still reads it.
     pub max_log_bytes: u64,
     /// Writes are refused while less is free on the disk, bytes: the log of what was accepted and
     /// its recovery must always find room.

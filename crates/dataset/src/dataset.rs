@@ -260,6 +260,9 @@ impl Dataset {
         let control = Box::new(move |core: Result<&mut Core, Error>, shared: &Arc<Shared>| {
             let outcome = core.and_then(|core| {
                 let outcome = act(core, shared);
+                if let Some(error) = outcome.as_ref().err().filter(|error| error.is_fatal()) {
+                    shared.stop(error);
+                }
                 // Told before the caller is, so that it sees its own change.
                 shared.publish(core);
                 outcome

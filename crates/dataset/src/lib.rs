@@ -21,6 +21,7 @@
 //! Everything but SQLite's own files goes through [`Disk`]; SQLite's go through the VFS named in
 //! [`StoreConfig::vfs`]. See the module `disk` for what counts as durable.
 
+mod archive;
 mod checksum;
 mod config;
 mod core;
@@ -31,10 +32,13 @@ mod error;
 mod genesis;
 mod layout;
 mod log;
+mod quarantine;
 mod queue;
 mod reader;
+mod restore;
 mod segment;
 mod shared;
+mod snapshot;
 mod sqlite;
 mod state;
 mod store;
@@ -43,13 +47,16 @@ mod wal;
 
 pub use rusqlite;
 
+pub use archive::Target;
 pub use checksum::{lock_page, page_hash};
 pub use config::{Settings, StoreConfig};
 pub use dataset::{Ack, Committed, Dataset, Role, Subscription};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Error, WriteError};
 pub use log::LogReader;
+pub use quarantine::SetAside;
 pub use reader::Reader;
 pub use segment::{Compression, DecodeError, HEADER_LEN, Header, MAX_RAW_BODY, Segment};
+pub use snapshot::{Seeding, Snapshot};
 pub use store::{CreateOptions, Store};
 pub use transaction::WriteTransaction;

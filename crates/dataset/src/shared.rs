@@ -252,9 +252,14 @@ impl Shared {
     /// Stops the dataset: nothing of the `-wal` can be trusted to be in the log.
     fn fail(&self, slot: &mut Option<Core>, error: &Error) {
         if slot.take().is_some() {
-            *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
-            self.pool.refuse();
+            self.stop(error);
         }
+    }
+
+    /// From here on nothing is acknowledged or read. Comes before anybody is told of the error.
+    pub(crate) fn stop(&self, error: &Error) {
+        *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
+        self.pool.refuse();
     }
 
     /// Sees to it that there is a core, recovering from the log if the last one was thrown away.

@@ -150,12 +150,15 @@ impl Core {
             return Err(Error::Failed(format!("writing a replica's pages: {error}").into()));
         }
         self.commit()?;
+        self.pages_were_written()
+    }
+
+    /// After a transaction that wrote pages past SQL: the schema is read again now, so that it
+    /// need not be within the next such transaction.
+    pub(crate) fn pages_were_written(&self) -> Result<(), Error> {
         self.forget_pages();
-        if self.pages.contains(1) {
-            // The schema is read again now, so that it need not be within the next transaction.
-            self.conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-            self.forget_pages();
-        }
+        self.conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        self.forget_pages();
         Ok(())
     }
 

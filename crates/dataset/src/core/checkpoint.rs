@@ -7,6 +7,9 @@ use rusqlite::wal::CheckpointMode;
 
 use super::Core;
 use super::recover::advance;
+use verge_types::Position;
+
+use crate::archive;
 use crate::error::Error;
 use crate::wal::WalCursor;
 
@@ -24,6 +27,9 @@ impl Core {
     pub(crate) fn checkpoint(&mut self) -> Result<bool, Error> {
         if self.state.checkpoint == self.head.position {
             return Ok(true);
+        }
+        if !self.image_is_done() {
+            return Ok(false);
         }
         let (frames, moved) = self.conn.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
         if frames != moved || frames < 0 {
@@ -55,8 +61,46 @@ impl Core {
         Ok(true)
     }
 
+    /// Keeps an image once half of the log's room was written since the last one, and removes
+    /// what lies before the image before that.
     fn trim_log(&mut self) -> Result<(), Error> {
         let max = self.config.settings.max_log_bytes;
-        self.log.trim(self.state.checkpoint, max).map_err(Error::io("trimming the log"))
+        let index = self.log.index().clone();
+        if index.bytes() < max / 2 {
+            return Ok(());
+        }
+        let images = archive::images(self.disk(), &self.layout);
+        let last = images.last().map_or(Position::default(), |state| state.checkpoint);
+        if index.bytes_after(last) < max / 2 {
+            return Ok(());
+        }
+        let before = images.last().map(|state| state.checkpoint);
+        let image = archive::keep_image(&self.config, &self.layout, &self.state);
+        self.image = Some(image.map_err(Error::io("starting a thread"))?);
+        if let Some(before) = before {
+            archive::drop_images(self.disk(), &self.layout, 1)?;
+            self.log.trim(before).map_err(Error::io("trimming the log"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether no copy of the database file is being made. One that failed is tried again after as
+    /// much log as before.
+    fn image_is_done(&mut self) -> bool {
+        match self.image.take() {
+            Some(image) if image.is_finished() => drop(image.join()),
+            Some(image) => self.image = Some(image),
+            None => {}
+        }
+        self.image.is_none()
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(image) = self.image.take() {
+            // The next core writes to the file that is being copied.
+            drop(image.join());
+        }
     }
 }

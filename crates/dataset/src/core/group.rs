@@ -59,7 +59,10 @@ impl Core {
                 shared.publish(self);
                 shared.may_acknowledge().map(|()| Some(self.head))
             }
-            Err(error) => Err(Error::Failed(error.to_string().into())),
+            Err(error) => {
+                shared.stop(error);
+                Err(Error::Failed(error.to_string().into()))
+            }
         };
         for job in committed {
             job.finish(outcome.clone());

@@ -20,6 +20,7 @@ use verge_types::Position;
 
 pub(crate) use apply::quarantined;
 pub(crate) use group::{GroupJob, Outcome};
+pub(crate) use recover::write_segment;
 
 use crate::checksum::PageHashes;
 use crate::config::StoreConfig;
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pages: WalPages,
     hashes: PageHashes,
     pub(crate) log: Log,
+    /// A copy of the database file that is being made; no checkpoint meanwhile.
+    image: Option<std::thread::JoinHandle<Result<(), Error>>>,
     pub(crate) state: State,
     pub(crate) head: Head,
     pub(crate) layout: Layout,
@@ -93,6 +96,7 @@ impl Core {
             pages: WalPages::default(),
             hashes: PageHashes::default(),
             log,
+            image: None,
             state,
             head,
             layout: layout.clone(),

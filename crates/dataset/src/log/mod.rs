@@ -57,6 +57,13 @@ impl LogIndex {
         self.files.lock().base
     }
 
+    /// Durable bytes of the files that begin after `position`.
+    pub(crate) fn bytes_after(&self, position: Position) -> u64 {
+        let files = self.files.lock();
+        let after = files.list.iter().filter(|file| file.first.txid > position.txid);
+        after.map(|file| file.len).sum()
+    }
+
     /// Durable bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.lock().list.iter().map(|file| file.len).sum()
@@ -155,15 +162,13 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the oldest files while the log is longer than `max_bytes`, but none with a segment
-    /// after `keep_after`, and never the last.
-    pub(crate) fn trim(&mut self, keep_after: Position, max_bytes: u64) -> io::Result<()> {
+    /// Removes files whose segments all lie at or before `keep_after`; never the last.
+    pub(crate) fn trim(&mut self, keep_after: Position) -> io::Result<()> {
         loop {
             let first = {
                 let mut files = self.index.files.lock();
-                let total: u64 = files.list.iter().map(|file| file.len).sum();
                 let [oldest, next, ..] = files.list.as_slice() else { return Ok(()) };
-                if total <= max_bytes || next.first.txid > keep_after.txid + 1 {
+                if next.first.txid > keep_after.txid + 1 {
                     return Ok(());
                 }
                 let (first, next) = (oldest.first, next.first);

@@ -1,0 +1,136 @@
+//! Whole images kept beside the log, from which any retained position is made again.
+//!
+//! `snapshots/<epoch>-<txid>.db` is a copy of the database file at that position, and the `.state`
+//! beside it says what it is; without that it does not count. Retention keeps the last two images
+//! and the log after the older one, so what can be restored reaches back between half of
+//! `max_log_bytes` and all of it.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use verge_types::Position;
+
+use crate::checksum::page_hash;
+use crate::config::StoreConfig;
+use crate::core::{Head, write_segment};
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::genesis;
+use crate::layout::Layout;
+use crate::log::{LogIndex, LogReader};
+use crate::state::State;
+use std::sync::Arc;
+
+/// A point to go back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Exactly this position.
+    Position(Position),
+    /// The last state committed at or before this time, ms since 1970.
+    Time(u64),
+}
+
+/// Copies the database file, which nobody changes meanwhile, on a thread of its own.
+pub(crate) fn keep_image(
+    config: &StoreConfig,
+    layout: &Layout,
+    state: &State,
+) -> std::io::Result<JoinHandle<Result<(), Error>>> {
+    let (disk, layout, state) = (config.disk.clone(), layout.clone(), state.clone());
+    std::thread::Builder::new().name("dataset-image".into()).spawn(move || {
+        let io = |error| Error::io("keeping an image of the database")(error);
+        let dir = layout.snapshots();
+        disk.create_dir_all(&dir).map_err(io)?;
+        let name = name(state.checkpoint);
+        let image = dir.join(format!("{name}.db"));
+        disk.clone_file(&layout.db(), &image).map_err(io)?;
+        disk.open(&image, false).and_then(|file| file.sync_data()).map_err(io)?;
+        // Written last: it makes the image count, and its writing syncs the folder.
+        state.save(&*disk, &dir.join(format!("{name}.state")))
+    })
+}
+
+fn name(position: Position) -> String {
+    format!("{:016x}-{:016x}", position.epoch, position.txid)
+}
+
+/// Images that count, oldest first.
+pub(crate) fn images(disk: &dyn Disk, layout: &Layout) -> Vec<State> {
+    let dir = layout.snapshots();
+    let mut states: Vec<State> = disk
+        .list(&dir)
+        .unwrap_or_default()
+        .iter()
+        .filter(|name| name.ends_with(".state"))
+        .filter_map(|name| State::load(disk, &dir.join(name)).ok())
+        .collect();
+    states.sort_by_key(|state| state.checkpoint);
+    states
+}
+
+/// Removes all but the last `keep` images.
+pub(crate) fn drop_images(disk: &dyn Disk, layout: &Layout, keep: usize) -> Result<(), Error> {
+    let images = images(disk, layout);
+    let io = |error| Error::io("removing an old image")(error);
+    for state in &images[..images.len().saturating_sub(keep)] {
+        let path = layout.snapshots().join(name(state.checkpoint));
+        disk.remove_if_there(&path.with_extension("state")).map_err(io)?;
+        disk.remove_if_there(&path.with_extension("db")).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Makes the database file of a retained state at `to`. Synced.
+pub(crate) fn make(
+    disk: &dyn Disk,
+    layout: &Layout,
+    page_size: u32,
+    log: &Arc<LogIndex>,
+    target: Target,
+    to: &Path,
+) -> Result<Head, Error> {
+    let io = |error| Error::io("making an older state again")(error);
+    let gone = || Error::NotRetained { what: format!("{target:?}") };
+    let reaches = |position: Position, wall_ms: u64| match target {
+        Target::Position(wanted) => position.txid <= wanted.txid,
+        Target::Time(wanted) => wall_ms <= wanted,
+    };
+    let base = log.base();
+    let image = images(disk, layout).into_iter().rfind(|state| {
+        state.checkpoint.txid >= base.txid && reaches(state.checkpoint, state.wall_ms)
+    });
+    disk.remove_if_there(to).map_err(io)?;
+    let mut head = match image {
+        Some(state) => {
+            let path = layout.snapshots().join(name(state.checkpoint)).with_extension("db");
+            disk.clone_file(&path, to).map_err(io)?;
+            Head {
+                position: state.checkpoint,
+                checksum: state.checksum,
+                pages: state.pages,
+                wall_ms: state.wall_ms,
+            }
+        }
+        None if base.txid == 0 => {
+            let page = genesis::page(page_size);
+            let file = disk.open(to, true).map_err(io)?;
+            file.write_all_at(&page, 0).map_err(io)?;
+            let checksum = page_hash(1, &page);
+            Head { position: base, checksum, pages: 1, wall_ms: 0 }
+        }
+        None => return Err(gone()),
+    };
+    let file = disk.open(to, false).map_err(io)?;
+    let mut reader = LogReader::new(log.clone(), head.position)?;
+    while let Some((header, bytes)) = reader.next()? {
+        if !reaches(header.position, header.wall_ms) {
+            break;
+        }
+        head = write_segment(&*file, page_size, head, &bytes)?;
+    }
+    if matches!(target, Target::Position(wanted) if wanted != head.position) {
+        return Err(gone());
+    }
+    file.sync_data().map_err(io)?;
+    Ok(head)
+}
