@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rusqlite::{Connection, ffi};
 use rustc_hash::FxHashMap;
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::policy::Policy;
 use super::prepared::Prepared;
@@ -73,6 +73,7 @@ impl Attached {
             ffi::sqlite3_trace_v2(db, ffi::SQLITE_TRACE_CLOSE as c_uint, Some(close), own.cast());
             ffi::sqlite3_set_authorizer(db, Some(authorize), own.cast());
             defend(db);
+            limit_attached(db, 0);
             &*own
         }
     }
@@ -94,6 +95,7 @@ impl Attached {
         // Replication takes it down to write pages, and may have left it so.
         if self.writable.get() {
             defend(handle(conn));
+            limit_attached(handle(conn), 0);
         }
         let before = (self.tenant.replace(true), self.stop.get());
         if let Some(stop) = stop {
@@ -153,6 +155,9 @@ pub(crate) struct Scope<'c> {
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
         let (tenant, stop) = self.before;
+        if self.own.writable.get() && !tenant {
+            limit_attached(handle(self.conn), 1);
+        }
         self.own.tenant.set(tenant);
         self.own.stop.set(stop);
         if self.stops && stop.is_none() {
@@ -176,6 +181,12 @@ fn defend(db: *mut ffi::sqlite3) {
             ffi::sqlite3_db_config(db, ffi::SQLITE_DBCONFIG_DEFENSIVE, 1 as c_int, none);
         }
     }
+}
+
+/// Databases that may be attached. The dataset's own `VACUUM` needs one.
+fn limit_attached(db: *mut ffi::sqlite3, count: c_int) {
+    // SAFETY: an open connection.
+    unsafe { ffi::sqlite3_limit(db, ffi::SQLITE_LIMIT_ATTACHED, count) };
 }
 
 unsafe extern "C" fn free(own: *mut c_void) {

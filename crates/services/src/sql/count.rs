@@ -9,7 +9,7 @@
 //! Exact for look-ups, scans of one table and plain writes. For joins it is a lower bound: the
 //! first row of each inner scan is not counted. `count(*)` without a condition counts one.
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 
 use super::raw::Statement;
 use super::value::ValueRef;
@@ -94,19 +94,17 @@ impl Shape {
         if total == 0 {
             return self.schema_rows;
         }
-        let entries = if self.rows == 0 {
-            // A table without rowid is written through its index alone.
-            0
-        } else {
-            direct * self.entries / self.rows
-        };
+        // A table without rowid is written through its index alone, which counts no rows.
+        let entries = (direct * self.entries).checked_div(self.rows).unwrap_or(0);
         total + entries
     }
 }
 
 fn program(mut statement: Statement) -> Vec<Instruction> {
     let mut program: Vec<Instruction> = Vec::new();
-    while statement.step() == rusqlite::ffi::SQLITE_ROW && program.len() < MAX_PROGRAM {
+    while statement.step() == verge_dataset::rusqlite::ffi::SQLITE_ROW
+        && program.len() < MAX_PROGRAM
+    {
         let number = |index| match statement.value(index) {
             Ok(ValueRef::Integer(number)) => number,
             _ => 0,

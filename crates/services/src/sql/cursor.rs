@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use rusqlite::{Connection, ffi};
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::attach::{Attached, Stop};
 use super::error::{ErrorKind, SqlError};

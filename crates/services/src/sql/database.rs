@@ -119,7 +119,7 @@ impl<H: Home> Database<H> {
     }
 
     /// The fast path: one statement, here, on this thread, if it only reads and the state here is
-    /// fresh enough. Nothing reaches the sink unless it is done.
+    /// fresh enough. `Writes` and `Stale` come before the sink has heard anything.
     pub fn read(
         &self,
         freshness: &Freshness,
@@ -189,7 +189,7 @@ impl<H: Home> Database<H> {
                 return Err(lost(at_least));
             }
             let policy = self.policy;
-            let job = move |conn: &rusqlite::Connection| {
+            let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::batch(conn, &rules(policy, &stop), &queries)
             };
             let (value, position) = self.home.write(job).await?;
@@ -251,8 +251,9 @@ impl<H: Home> Database<H> {
     ) -> Result<Answer<Executed>, SqlError> {
         if self.home.is_primary() {
             let policy = self.policy;
-            let job =
-                move |conn: &rusqlite::Connection| script::exec(conn, &rules(policy, &stop), &text);
+            let job = move |conn: &verge_dataset::rusqlite::Connection| {
+                script::exec(conn, &rules(policy, &stop), &text)
+            };
             let (value, position) = self.home.write(job).await?;
             return Ok(self.here(value, position));
         }
@@ -326,7 +327,7 @@ impl<H: Home> Database<H> {
                 let mut slot = held.lock().await;
                 let open = slot.as_mut().ok_or_else(ended)?;
                 let policy = self.policy;
-                let job = move |conn: &rusqlite::Connection| {
+                let job = move |conn: &verge_dataset::rusqlite::Connection| {
                     script::batch(conn, &rules(policy, &stop), &queries)
                 };
                 (Done::Outcomes(open.run(job).await?), self.home.position())

@@ -99,7 +99,11 @@ impl SqlError {
     }
 
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Refused, code: rusqlite::ffi::SQLITE_AUTH, message: message.into() }
+        Self {
+            kind: ErrorKind::Refused,
+            code: verge_dataset::rusqlite::ffi::SQLITE_AUTH,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn malformed(what: &str) -> Self {
@@ -109,14 +113,14 @@ impl SqlError {
     pub fn blame(&self) -> Blame {
         match self.kind {
             ErrorKind::Sqlite => match self.code & 0xff {
-                rusqlite::ffi::SQLITE_IOERR
-                | rusqlite::ffi::SQLITE_CORRUPT
-                | rusqlite::ffi::SQLITE_FULL
-                | rusqlite::ffi::SQLITE_CANTOPEN
-                | rusqlite::ffi::SQLITE_NOTADB
-                | rusqlite::ffi::SQLITE_BUSY
-                | rusqlite::ffi::SQLITE_NOMEM
-                | rusqlite::ffi::SQLITE_MISUSE => Blame::Platform,
+                verge_dataset::rusqlite::ffi::SQLITE_IOERR
+                | verge_dataset::rusqlite::ffi::SQLITE_CORRUPT
+                | verge_dataset::rusqlite::ffi::SQLITE_FULL
+                | verge_dataset::rusqlite::ffi::SQLITE_CANTOPEN
+                | verge_dataset::rusqlite::ffi::SQLITE_NOTADB
+                | verge_dataset::rusqlite::ffi::SQLITE_BUSY
+                | verge_dataset::rusqlite::ffi::SQLITE_NOMEM
+                | verge_dataset::rusqlite::ffi::SQLITE_MISUSE => Blame::Platform,
                 _ => Blame::App,
             },
             ErrorKind::Session | ErrorKind::Malformed => Blame::Caller,
@@ -128,7 +132,8 @@ impl SqlError {
     /// True where the same call may succeed a little later and has changed nothing.
     pub fn retryable(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable)
-            || (self.kind == ErrorKind::Sqlite && self.code & 0xff == rusqlite::ffi::SQLITE_BUSY)
+            || (self.kind == ErrorKind::Sqlite
+                && self.code & 0xff == verge_dataset::rusqlite::ffi::SQLITE_BUSY)
     }
 
     /// D1's prefix.
@@ -150,11 +155,11 @@ impl fmt::Display for SqlError {
     }
 }
 
-impl From<rusqlite::Error> for SqlError {
+impl From<verge_dataset::rusqlite::Error> for SqlError {
     /// For the platform's own statements; tenants' go through [`from_sqlite`].
-    fn from(error: rusqlite::Error) -> Self {
+    fn from(error: verge_dataset::rusqlite::Error) -> Self {
         match error {
-            rusqlite::Error::SqliteFailure(code, message) => {
+            verge_dataset::rusqlite::Error::SqliteFailure(code, message) => {
                 let text = message.unwrap_or_else(|| code.to_string());
                 Self {
                     kind: ErrorKind::Sqlite,
@@ -219,7 +224,7 @@ pub fn primary_name(code: i32) -> &'static str {
 
 /// The name of an extended code, of those that an app can meet.
 pub fn extended_name(code: i32) -> Option<&'static str> {
-    use rusqlite::ffi;
+    use verge_dataset::rusqlite::ffi;
     Some(match code {
         ffi::SQLITE_CONSTRAINT_CHECK => "SQLITE_CONSTRAINT_CHECK",
         ffi::SQLITE_CONSTRAINT_COMMITHOOK => "SQLITE_CONSTRAINT_COMMITHOOK",

@@ -1,6 +1,6 @@
 //! A database as SQL text, and as the bytes of a SQLite file.
 
-use rusqlite::{Connection, ffi};
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::error::{ErrorKind, SqlError};
 use super::raw::{self, Statement};

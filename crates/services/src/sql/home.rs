@@ -2,12 +2,16 @@
 
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 use verge_types::{BoxFuture, DatasetId, Position};
 
 use super::error::SqlError;
+
+/// A future on the heap: these calls wait for a disk or a network at least.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// One dataset on this node: its readers, its writer where it is the primary, its position.
 pub trait Home: Send + Sync + 'static {
@@ -24,17 +28,14 @@ pub trait Home: Send + Sync + 'static {
     fn staleness(&self) -> Option<Duration>;
     fn reader(&self) -> Result<Self::Reader, SqlError>;
     /// Waits for a position; false if `longest` passed first.
-    fn wait_for(&self, position: Position, longest: Duration) -> impl Future<Output = bool> + Send;
+    fn wait_for(&self, position: Position, longest: Duration) -> Boxed<'_, bool>;
     /// Runs a job in a transaction of its own on the writer's thread; resolves once durable.
     fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
-    ) -> impl Future<Output = Result<(T, Position), SqlError>> + Send;
+    ) -> Boxed<'_, Result<(T, Position), SqlError>>;
     /// Opens an interactive transaction that rolls back by itself at the deadline.
-    fn begin(
-        &self,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Self::Transaction, SqlError>> + Send;
+    fn begin(&self, deadline: Instant) -> Boxed<'_, Result<Self::Transaction, SqlError>>;
 }
 
 /// An open write transaction. Dropped, it rolls back.
@@ -42,9 +43,9 @@ pub trait Transaction: Send + 'static {
     fn run<T: Send + 'static>(
         &mut self,
         job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
-    ) -> impl Future<Output = Result<T, SqlError>> + Send;
-    fn commit(self) -> impl Future<Output = Result<Position, SqlError>> + Send;
-    fn rollback(self) -> impl Future<Output = Result<(), SqlError>> + Send;
+    ) -> Boxed<'_, Result<T, SqlError>>;
+    fn commit(self) -> Boxed<'static, Result<Position, SqlError>>;
+    fn rollback(self) -> Boxed<'static, Result<(), SqlError>>;
 }
 
 /// Carries a request to the dataset's primary, wherever that is now, and its answer back. The

@@ -1,12 +1,13 @@
 //! Takes a SQL dump, a CSV file or a SQLite file into a database. The caller holds the
 //! transaction: an import happens as a whole or not at all.
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::error::{ErrorKind, SqlError};
 use super::export;
 use super::lexer;
 use super::policy::Policy;
+use super::raw;
 use super::run::{Query, Rules, query};
 use super::script::{self, Executed};
 use super::value::Value;
@@ -19,10 +20,38 @@ fn failed(what: impl Into<String>) -> SqlError {
     SqlError::new(ErrorKind::Migration, what)
 }
 
+/// A dump may fill a table before it makes the one it refers to, so its foreign keys are checked
+/// when all is there.
+fn checked_at_the_end<T>(
+    conn: &Connection,
+    work: impl FnOnce() -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
+    raw::enforce_foreign_keys(conn, false);
+    let result = work();
+    raw::enforce_foreign_keys(conn, true);
+    let value = result?;
+    let check = Query::new("PRAGMA foreign_key_check", vec![]);
+    match query(conn, &rules(), &check)?.rows.values.first() {
+        None => Ok(value),
+        Some(table) => Err(SqlError {
+            kind: ErrorKind::Migration,
+            code: ffi::SQLITE_CONSTRAINT_FOREIGNKEY,
+            message: format!("FOREIGN KEY constraint failed in table {}", name_of(table)),
+        }),
+    }
+}
+
+fn name_of(value: &Value) -> &str {
+    match value {
+        Value::Text(name) => name,
+        _ => "?",
+    }
+}
+
 /// Runs a dump. Its own transaction statements are passed over, as is the switch that would turn
 /// foreign keys off: they are checked at the end instead.
 pub fn sql(conn: &Connection, text: &str) -> Result<Executed, SqlError> {
-    script::exec_filtered(conn, &rules(), text, |statement| {
+    let wanted = |statement: &str| {
         let word = lexer::first_word(statement).unwrap_or_default().to_ascii_uppercase();
         match &*word {
             "BEGIN" | "COMMIT" | "END" => false,
@@ -31,15 +60,18 @@ pub fn sql(conn: &Connection, text: &str) -> Result<Executed, SqlError> {
             }
             _ => true,
         }
-    })
+    };
+    checked_at_the_end(conn, || script::exec_filtered(conn, &rules(), text, wanted))
 }
 
 /// Copies another database's tables, rows, indexes, views and triggers.
 pub fn sqlite(conn: &Connection, source: &Connection) -> Result<u64, SqlError> {
     let mut count = 0;
-    export::statements(source, |statement| {
-        count += 1;
-        query(conn, &rules(), &Query::new(statement, vec![])).map(|_| ())
+    checked_at_the_end(conn, || {
+        export::statements(source, |statement| {
+            count += 1;
+            query(conn, &rules(), &Query::new(statement, vec![])).map(|_| ())
+        })
     })?;
     Ok(count)
 }

@@ -110,7 +110,7 @@ pub(crate) fn first_word(text: &str) -> Option<&str> {
 pub(crate) fn statement_end(text: &str) -> usize {
     let mut tokens = Tokens::new(text);
     let mut any = false;
-    while let Some(token) = tokens.next() {
+    for token in tokens.by_ref() {
         match token {
             Token::Punctuation(b';') if any => break,
             Token::Punctuation(b';') => {}

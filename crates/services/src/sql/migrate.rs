@@ -1,6 +1,6 @@
 //! Migrations: files in order, each in a transaction, recorded where wrangler records them.
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 
 use super::database::{Answer, Database};
 use super::error::{ErrorKind, SqlError};

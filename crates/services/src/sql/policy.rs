@@ -1,7 +1,7 @@
 //! What tenants' SQL may cost, each limit with a name, a unit and a reason; set on a connection
 //! before their first statement.
 
-use rusqlite::ffi;
+use verge_dataset::rusqlite::ffi;
 
 /// The limits of one database. `Default` is what apps get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,9 @@ impl Policy {
         }
     }
 
+    /// (That nothing may be attached is `attach`'s matter, since it comes and goes.)
     /// SQLite's number of each limit that SQLite itself holds, with its value.
-    pub(crate) fn sqlite_limits(&self) -> [(i32, i32); 13] {
+    pub(crate) fn sqlite_limits(&self) -> [(i32, i32); 12] {
         [
             (ffi::SQLITE_LIMIT_LENGTH, self.value_bytes),
             (ffi::SQLITE_LIMIT_SQL_LENGTH, self.sql_bytes),
@@ -79,7 +80,6 @@ impl Policy {
             (ffi::SQLITE_LIMIT_COMPOUND_SELECT, self.compound_selects),
             (ffi::SQLITE_LIMIT_VDBE_OP, self.vdbe_ops),
             (ffi::SQLITE_LIMIT_FUNCTION_ARG, self.function_args),
-            (ffi::SQLITE_LIMIT_ATTACHED, 0),
             (ffi::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, self.like_pattern_bytes),
             (ffi::SQLITE_LIMIT_VARIABLE_NUMBER, self.variables),
             (ffi::SQLITE_LIMIT_TRIGGER_DEPTH, self.trigger_depth),

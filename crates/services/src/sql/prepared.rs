@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 
 use super::attach::{Attached, Notes, Scope};
 use super::count::Shape;

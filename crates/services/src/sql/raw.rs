@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
-use rusqlite::{Connection, ffi};
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::error::{ErrorKind, SqlError, from_sqlite};
 use super::value::ValueRef;
@@ -65,7 +65,7 @@ impl Statement {
     ) -> Result<Option<(Self, usize)>, SqlError> {
         let length = c_int::try_from(sql.len())
             .map_err(|_| error_of(ffi::SQLITE_TOOBIG, "statement too long", -1))?;
-        let flags = if keep { ffi::SQLITE_PREPARE_PERSISTENT as u32 } else { 0 };
+        let flags = if keep { ffi::SQLITE_PREPARE_PERSISTENT } else { 0 };
         let (mut statement, mut tail) = (std::ptr::null_mut(), std::ptr::null());
         // SAFETY: the text has `length` bytes; the out-pointers live through the call.
         let code = unsafe {
@@ -282,5 +282,18 @@ pub(crate) fn serialize(conn: &Connection) -> Option<Vec<u8>> {
         let copy = slice(bytes, size.max(0) as usize).to_vec();
         ffi::sqlite3_free(bytes.cast());
         Some(copy)
+    }
+}
+
+/// Whether foreign keys are enforced from here on, in a transaction too.
+pub(crate) fn enforce_foreign_keys(conn: &Connection, on: bool) {
+    // SAFETY: an open connection; this option takes an int and an optional out-pointer.
+    unsafe {
+        ffi::sqlite3_db_config(
+            handle(conn),
+            ffi::SQLITE_DBCONFIG_ENABLE_FKEY,
+            c_int::from(on),
+            std::ptr::null_mut::<c_int>(),
+        );
     }
 }

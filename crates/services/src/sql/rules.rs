@@ -1,7 +1,7 @@
 //! What tenants' SQL may do: the authorizer's decision, as a pure function of what SQLite asks.
 //! Lists name what is allowed; everything else is refused.
 
-use rusqlite::ffi;
+use verge_dataset::rusqlite::ffi;
 
 /// Prefixes of names that belong to the platform, in lower case.
 const RESERVED: [&str; 2] = ["_cf_", "_verge_"];
@@ -263,11 +263,14 @@ pub(crate) enum Answer {
     DenyTransaction,
 }
 
-/// True for names that belong to the platform, in any case.
+/// True for names that belong to the platform, in any case. Also for a prefix without its last
+/// underscore: the tables that a virtual table of that name brings would have the whole prefix.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let name = name.as_bytes();
     RESERVED.iter().any(|prefix| {
-        name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+        let prefix = prefix.as_bytes();
+        let head = name.get(..prefix.len()).unwrap_or(name);
+        head.eq_ignore_ascii_case(prefix) || name.eq_ignore_ascii_case(&prefix[..prefix.len() - 1])
     })
 }
 
@@ -401,7 +404,7 @@ mod tests {
 
     #[test]
     fn reserved_names_hold_in_any_case() {
-        for name in ["_cf_KV", "_CF_kv", "_Verge_x", "_verge_"] {
+        for name in ["_cf_KV", "_CF_kv", "_Verge_x", "_verge_", "_cf", "_VERGE"] {
             assert!(is_reserved(name), "{name}");
             assert_eq!(ask(ffi::SQLITE_READ, Some(name), Some("x")), Answer::Deny);
             assert_eq!(ask(ffi::SQLITE_CREATE_TABLE, Some(name), None), Answer::Deny);

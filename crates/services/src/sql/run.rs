@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ffi};
+use verge_dataset::rusqlite::{Connection, ffi};
 
 use super::attach::{Attached, Scope, Stop};
 use super::count::Shape;

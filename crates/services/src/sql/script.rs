@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 
 use super::attach::{Attached, Scope};
 use super::error::{ErrorKind, SqlError};

@@ -90,7 +90,7 @@ impl<'d, H: Home> Transaction<'d, H> {
         match &mut self.place {
             Where::Here(transaction) => {
                 let policy = *self.database.policy();
-                let job = move |conn: &rusqlite::Connection| {
+                let job = move |conn: &verge_dataset::rusqlite::Connection| {
                     script::batch(conn, &rules(policy, &stop), &queries)
                 };
                 let value = home::Transaction::run(transaction, job).await?;

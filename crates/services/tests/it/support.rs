@@ -1,6 +1,6 @@
 //! Connections and short ways to run SQL.
 
-use rusqlite::Connection;
+use verge_dataset::rusqlite::Connection;
 use verge_services::sql::{self, Outcome, Query, Rules, SqlError, Value};
 
 pub fn memory() -> Connection {
