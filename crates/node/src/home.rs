@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use verge_dataset::rusqlite::Connection;
 use verge_dataset::{Dataset, Reader, Store, WriteError, WriteTransaction};
 use verge_replicate::Coverage;
-use verge_services::sql::{Home, HomeTransaction, SqlError};
+use verge_services::sql::{Boxed, Home, HomeTransaction, SqlError};
 use verge_types::{DatasetId, Position};
 
 use crate::desk::{Desk, Pass};
@@ -69,6 +69,24 @@ impl NodeHome {
     }
 }
 
+impl NodeHome {
+    async fn reach(&self, position: Position, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest;
+        for _ in 0..LOOKS {
+            let Ok(dataset) = self.dataset() else { return false };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if dataset.wait_for(position, left).await {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            // Closed or replaced meanwhile: look at what is there now.
+        }
+        false
+    }
+}
+
 impl Home for NodeHome {
     type Reader = Reader;
     type Transaction = NodeTransaction;
@@ -107,95 +125,83 @@ impl Home for NodeHome {
         Err(sql(&last))
     }
 
-    async fn wait_for(&self, position: Position, longest: Duration) -> bool {
+    fn wait_for(&self, position: Position, longest: Duration) -> Boxed<'_, bool> {
         self.touch();
-        let deadline = Instant::now() + longest;
-        for _ in 0..LOOKS {
-            let Ok(dataset) = self.dataset() else { return false };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if dataset.wait_for(position, left).await {
-                return true;
-            }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            // Closed or replaced meanwhile: look at what is there now.
-        }
-        false
+        Box::pin(self.reach(position, longest))
     }
 
-    async fn write<T: Send + 'static>(
+    fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
-    ) -> Result<(T, Position), SqlError> {
-        let (_pass, ours) = self.enter()?;
-        let dataset = self.dataset()?;
-        let written = tokio::select! {
-            biased;
-            written = dataset.write(job) => written,
-            () = self.term_ends(ours) => {
-                return Err(outcome_unknown("another primary took over"));
-            }
-        };
-        match written {
-            Ok(committed) => Ok((committed.value, committed.position)),
-            Err(WriteError::Job(error)) => Err(error),
-            Err(WriteError::Dataset(error)) => Err(sql(&error)),
-        }
+    ) -> Boxed<'_, Result<(T, Position), SqlError>> {
+        Box::pin(async move {
+            let (_pass, ours) = self.enter()?;
+            let dataset = self.dataset()?;
+            let written = tokio::select! {
+                biased;
+                written = dataset.write(job) => written,
+                () = self.term_ends(ours) => {
+                    return Err(outcome_unknown("another primary took over"));
+                }
+            };
+            let committed = written.map_err(flatten)?;
+            Ok((committed.value, committed.position))
+        })
     }
 
-    async fn begin(&self, deadline: Instant) -> Result<NodeTransaction, SqlError> {
-        let (pass, ours) = self.enter()?;
-        let dataset = self.dataset()?;
-        let inner = tokio::select! {
-            biased;
-            inner = dataset.begin(deadline) => inner.map_err(|error| sql(&error))?,
-            () = self.term_ends(ours) => return Err(unavailable("another primary took over")),
-        };
-        Ok(NodeTransaction { inner, _pass: pass, ours })
+    fn begin(&self, deadline: Instant) -> Boxed<'_, Result<NodeTransaction, SqlError>> {
+        Box::pin(async move {
+            let (pass, ours) = self.enter()?;
+            let dataset = self.dataset()?;
+            let inner = tokio::select! {
+                biased;
+                inner = dataset.begin(deadline) => inner.map_err(|error| sql(&error))?,
+                () = self.term_ends(ours) => return Err(unavailable("another primary took over")),
+            };
+            Ok(NodeTransaction { inner, pass, ours })
+        })
     }
 }
 
 /// An interactive transaction on this node.
 pub struct NodeTransaction {
     inner: WriteTransaction,
-    _pass: Pass<AtDesk>,
+    pass: Pass<AtDesk>,
     ours: Option<u64>,
 }
 
 impl HomeTransaction for NodeTransaction {
-    async fn run<T: Send + 'static>(
+    fn run<T: Send + 'static>(
         &mut self,
         job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
-    ) -> Result<T, SqlError> {
-        match self.inner.run(job).await {
-            Ok(value) => Ok(value),
-            Err(WriteError::Job(error)) => Err(error),
-            Err(WriteError::Dataset(error)) => Err(sql(&error)),
-        }
+    ) -> Boxed<'_, Result<T, SqlError>> {
+        Box::pin(async move { self.inner.run(job).await.map_err(flatten) })
     }
 
-    async fn commit(self) -> Result<Position, SqlError> {
-        let Self { inner, _pass: pass, ours } = self;
-        let mut standing = pass.desk().watch();
-        tokio::select! {
-            biased;
-            done = inner.commit() => {
-                done.map(|done| done.position).map_err(|error| sql(&error))
+    fn commit(self) -> Boxed<'static, Result<Position, SqlError>> {
+        let Self { inner, pass, ours } = self;
+        Box::pin(async move {
+            let mut standing = pass.at().as_ref().watch();
+            tokio::select! {
+                biased;
+                done = inner.commit() => {
+                    done.map(|done| done.position).map_err(|error| sql(&error))
+                }
+                _ = standing.wait_for(|standing| standing.ours != ours) => {
+                    Err(outcome_unknown("another primary took over"))
+                }
             }
-            _ = standing.wait_for(|standing| standing.ours != ours) => {
-                Err(outcome_unknown("another primary took over"))
-            }
-        }
+        })
     }
 
-    async fn rollback(self) -> Result<(), SqlError> {
-        self.inner.rollback().await.map_err(|error| sql(&error))
+    fn rollback(self) -> Boxed<'static, Result<(), SqlError>> {
+        Box::pin(async move { self.inner.rollback().await.map_err(|error| sql(&error)) })
     }
 }
 
-impl Pass<AtDesk> {
-    fn desk(&self) -> &Desk {
-        self.at().as_ref()
+fn flatten(error: WriteError<SqlError>) -> SqlError {
+    match error {
+        WriteError::Job(error) => error,
+        WriteError::Dataset(error) => sql(&error),
     }
 }

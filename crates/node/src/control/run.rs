@@ -211,9 +211,7 @@ impl Node {
                 database.dump(u64::MAX).map_err(command_error)?
             } else {
                 let reader = database.home().reader().map_err(command_error)?;
-                let mut text = Vec::new();
-                export::to_sql(&reader, &mut text).map_err(command_error)?;
-                text
+                export::to_sql(&reader).map_err(command_error)?.into_bytes()
             };
             std::fs::write(&path, &bytes).map_err(Error::io("writing the export"))?;
             Ok(bytes.len() as u64)

@@ -77,7 +77,8 @@ enum Work {
 
 /// A snapshot on its way to a follower. One chunk is read ahead, to know which is the last.
 struct Outgoing {
-    snapshot: Snapshot,
+    /// Never locked: a connection cannot be shared, and a driver's tasks look at all of it.
+    snapshot: parking_lot::Mutex<Snapshot>,
     ahead: Option<Bytes>,
     current: Option<Bytes>,
 }

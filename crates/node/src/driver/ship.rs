@@ -126,7 +126,7 @@ impl Driver {
                     checksum,
                     bytes: snapshot.size(),
                 };
-                let lane = Outgoing { snapshot, ahead: None, current: None };
+                let lane = Outgoing { snapshot: snapshot.into(), ahead: None, current: None };
                 self.snapshots.insert((to, session), Some(Box::new(lane)));
                 Event::SnapshotOpened { to, session, snapshot: header }
             }
@@ -212,8 +212,8 @@ fn next(lane: &mut Outgoing) -> Result<(), DatasetError> {
     let ahead: Option<Bytes> = lane.ahead.take();
     lane.current = match ahead {
         Some(chunk) => Some(chunk),
-        None => lane.snapshot.next_chunk()?,
+        None => lane.snapshot.get_mut().next_chunk()?,
     };
-    lane.ahead = lane.snapshot.next_chunk()?;
+    lane.ahead = lane.snapshot.get_mut().next_chunk()?;
     Ok(())
 }
