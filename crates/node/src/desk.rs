@@ -117,7 +117,8 @@ impl Desk {
 
     /// May writes begin here now?
     pub(crate) fn is_primary(&self) -> bool {
-        self.gate.open.load(Ordering::SeqCst) && self.clock.now().0 < self.until.load(Ordering::SeqCst)
+        self.gate.open.load(Ordering::SeqCst)
+            && self.clock.now().0 < self.until.load(Ordering::SeqCst)
     }
 
     /// Lets a write in, if this node is primary.

@@ -129,11 +129,9 @@ async fn forward(
     loop {
         let target = match &fixed {
             Some(target) => Some(*target),
-            None => entry
-                .desk
-                .standing()
-                .primary
-                .map(|primary| Target { node: primary, epoch: None }),
+            None => {
+                entry.desk.standing().primary.map(|primary| Target { node: primary, epoch: None })
+            }
         };
         let attempt = match target {
             None => Attempt::NotBegun,
@@ -209,9 +207,7 @@ async fn attempt(
                 _ => Attempt::Failed(unavailable(error.fault().message)),
             },
         },
-        Err(CallError::Body) => {
-            Attempt::Failed(outcome_unknown("the primary's answer broke off"))
-        }
+        Err(CallError::Body) => Attempt::Failed(outcome_unknown("the primary's answer broke off")),
     }
 }
 

@@ -208,8 +208,7 @@ impl Inner {
     async fn find(&self, id: &DatasetId, make: bool) -> Result<Arc<Dataset>, Error> {
         let (store, id) = (self.store.clone(), id.clone());
         let alone = self.transport.is_none();
-        let leads = alone
-            || (self.config.register.is_none() && self.home() == self.roster.me);
+        let leads = alone || (self.config.register.is_none() && self.home() == self.roster.me);
         let finding = move || match store.get(&id) {
             Err(DatasetError::NotFound(_)) if make => {
                 let options = CreateOptions::default();
@@ -312,7 +311,8 @@ impl Inner {
     }
 
     fn deliver(&self, from: NodeId, id: DatasetId, message: Message) {
-        let begins = matches!(message, Message::Hello(_) | Message::Poll(_) | Message::Offer { .. });
+        let begins =
+            matches!(message, Message::Hello(_) | Message::Poll(_) | Message::Offer { .. });
         if begins && self.entry(&id).is_none_or(|entry| entry.mailbox.lock().is_none()) {
             self.attend(id, Some(Input::Message { from, message }));
         } else {

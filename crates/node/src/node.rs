@@ -25,6 +25,8 @@ use crate::{forward, transport};
 
 /// The fabric's name of nodes' questions to each other.
 const CALL: &str = "node";
+/// How often an opening looks after its driver.
+const OPEN_LOOK: Duration = Duration::from_millis(250);
 const MAX_ANSWER: usize = 64 << 20;
 /// How long one node waits for another's answer to a question.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
@@ -174,18 +176,25 @@ impl Node {
     /// # Errors
     /// [`Error::Unavailable`] if nobody has it who can be reached.
     pub async fn database(&self, id: &DatasetId) -> Result<Arc<NodeDatabase>, Error> {
-        let entry = self.inner.open(id, true).await?;
-        entry.desk.touch();
-        let patience = self.inner.config.timing.open_patience;
-        let mut standing = entry.desk.watch();
-        let ready = standing.wait_for(|standing| standing.has_history || standing.synced);
-        if !matches!(timeout(patience, ready).await, Ok(Ok(_))) {
-            let why = match entry.desk.standing().primary.and_then(|p| self.inner.roster.peer(p)) {
-                Some(primary) => format!("its primary {primary} sent nothing yet"),
-                None => "nobody is its primary".to_owned(),
-            };
-            return Err(Error::Unavailable { dataset: id.clone(), why });
-        }
+        let deadline = Instant::now() + self.inner.config.timing.open_patience;
+        let entry = loop {
+            // Again and again: it must not go to rest while it is waited for.
+            let entry = self.inner.open(id, true).await?;
+            entry.desk.touch();
+            let mut standing = entry.desk.watch();
+            let ready = standing.wait_for(|standing| standing.has_history || standing.synced);
+            if matches!(timeout(OPEN_LOOK, ready).await, Ok(Ok(_))) {
+                break entry;
+            }
+            if Instant::now() >= deadline {
+                let primary = entry.desk.standing().primary;
+                let why = match primary.and_then(|node| self.inner.roster.peer(node)) {
+                    Some(primary) => format!("its primary {primary} sent nothing yet"),
+                    None => "nobody is its primary".to_owned(),
+                };
+                return Err(Error::Unavailable { dataset: id.clone(), why });
+            }
+        };
         Ok(entry.database.clone())
     }
 
@@ -207,10 +216,8 @@ impl Node {
     /// Every dataset that was used in this process, on this node.
     pub fn status(&self) -> Vec<DatasetStatus> {
         let entries = self.inner.entries();
-        let mut all: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| self.inner.status_of(&entry.desk.id).ok())
-            .collect();
+        let mut all: Vec<_> =
+            entries.iter().filter_map(|entry| self.inner.status_of(&entry.desk.id).ok()).collect();
         all.sort_by(|a, b| a.dataset.cmp(&b.dataset));
         all
     }
@@ -383,7 +390,10 @@ fn check(config: &NodeConfig) -> Result<(), Error> {
     }
     let placement = config.placement.as_ref().unwrap_or(&config.pop);
     if !config.voters.iter().any(|voter| voter.pop == *placement) {
-        return wrong(format!("no voter stands in {}, where new datasets begin", placement.as_str()));
+        return wrong(format!(
+            "no voter stands in {}, where new datasets begin",
+            placement.as_str()
+        ));
     }
     if config.register.is_none() && config.ack != verge_replicate::AckMode::Local {
         // Works, but the consent of others protects nothing that could take over.

@@ -16,7 +16,9 @@ pub enum Command {
     /// All datasets: of this node, and of the other nodes that can be reached.
     List,
     /// One dataset on this node.
-    Info { dataset: String },
+    Info {
+        dataset: String,
+    },
     /// All datasets of this node that are in use.
     Status,
     /// Runs statements (all or none), as an app of this PoP would. Makes the dataset if `create`.
@@ -29,12 +31,21 @@ pub enum Command {
         create: bool,
     },
     /// One dataset on all nodes.
-    Lag { dataset: String },
-    MovePrimary { dataset: String, to: String },
+    Lag {
+        dataset: String,
+    },
+    MovePrimary {
+        dataset: String,
+        to: String,
+    },
     /// Compares all copies that can be reached.
-    Verify { dataset: String },
+    Verify {
+        dataset: String,
+    },
     /// Reads this node's copy through and compares it with its rolling checksum.
-    VerifyHere { dataset: String },
+    VerifyHere {
+        dataset: String,
+    },
     /// Makes `to` from the state of `from` here: of now, of a bookmark, or of a time.
     Branch {
         from: String,
@@ -60,7 +71,9 @@ pub enum Command {
         sqlite: bool,
     },
     /// Removes this node's copy.
-    Delete { dataset: String },
+    Delete {
+        dataset: String,
+    },
 }
 
 /// What `Execute` gave.

@@ -92,8 +92,7 @@ impl Node {
         params: &[Json],
         create: bool,
     ) -> Result<Executed, Error> {
-        let database =
-            if create { self.database(id).await? } else { self.existing(id).await? };
+        let database = if create { self.database(id).await? } else { self.existing(id).await? };
         let params = params.iter().map(value).collect::<Result<Vec<_>, _>>()?;
         let freshness = Freshness::default();
         let one = database.query(&freshness, Query::new(text.clone(), params.clone()), None).await;
@@ -149,8 +148,7 @@ impl Node {
             let others = all.iter().enumerate().filter(|(other, v)| {
                 *other != index && v.error.is_none() && at(v) == at(&all[index])
             });
-            let agree: Vec<bool> =
-                others.map(|(_, v)| v.checksum == all[index].checksum).collect();
+            let agree: Vec<bool> = others.map(|(_, v)| v.checksum == all[index].checksum).collect();
             all[index].copies_agree =
                 (!agree.is_empty() && all[index].error.is_none()).then(|| agree.iter().all(|a| *a));
         }

@@ -47,9 +47,10 @@ fn path(data: &Path) -> PathBuf {
     if inside.as_os_str().len() <= MAX_PATH {
         return inside;
     }
-    let hash = inside.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash =
+        inside.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+        });
     std::env::temp_dir().join(format!("verge-{hash:016x}.sock"))
 }
 

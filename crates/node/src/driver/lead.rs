@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 use verge_dataset::{Ack, Role};
 use verge_replicate::follow::{Follow, FollowConfig, Replica};
-use verge_replicate::lease::{Demotion, Effect, Event, RegisterAnswer};
+use verge_replicate::lease::{Demotion, Effect, Event, Phase, Record, RegisterAnswer};
 use verge_replicate::ship::{Event as ShipEvent, Origin, ShipConfig, Shipper};
 use verge_replicate::wire::Message;
 use verge_replicate::{AckMode, Moment, NodeId, follow as follow_core};
@@ -35,10 +35,13 @@ impl Driver {
         let epoch = self.dataset.epoch().max(self.meta.lineage.epoch()).max(self.meta.fence);
         let led = matches!(self.dataset.role(), Role::Primary { epoch: e } if e == epoch);
         let mut lineage = self.follow.lineage();
-        let epoch = if led && (lineage.epoch() == epoch || lineage.begin(epoch, self.txid).is_ok()) {
+        let epoch = if led && (lineage.epoch() == epoch || lineage.begin(epoch, self.txid).is_ok())
+        {
             epoch
         } else {
-            lineage.begin(epoch + 1, self.txid).map_err(|error| Error::Config(error.to_string()))?;
+            lineage
+                .begin(epoch + 1, self.txid)
+                .map_err(|error| Error::Config(error.to_string()))?;
             self.dataset.promote(epoch + 1).await?;
             epoch + 1
         };
@@ -53,14 +56,14 @@ impl Driver {
     }
 
     /// A new dataset goes to its placement, unless nobody there takes it for a while: until then
-    /// an empty register is not told to our lease, so that it does not run for it.
+    /// an empty register is not told to our lease, so that it does not run for it. Who has data
+    /// runs at once.
     pub(super) fn place(&self, answer: RegisterAnswer) -> RegisterAnswer {
-        let vacant =
-            matches!(answer, RegisterAnswer::Value(None) | RegisterAnswer::Conflict(None));
-        let home = self.node.home();
+        let vacant = matches!(answer, RegisterAnswer::Value(None) | RegisterAnswer::Conflict(None));
         let waited = self.node.clock.now().since(self.born);
         if vacant
-            && home != self.node.roster.me
+            && self.node.home() != self.node.roster.me
+            && self.current_txid() == 0
             && waited < self.node.config.timing.placement_patience
         {
             return RegisterAnswer::Unknown;
@@ -68,12 +71,46 @@ impl Driver {
         answer
     }
 
+    /// The first record of a dataset that the register does not know, released in our own name, so
+    /// that we may claim it at once and others after a while: of a new one at its placement, of one
+    /// that was made here with data (a branch, or while this node was alone) right here.
+    fn first_record(&self) -> Option<Record> {
+        let me = self.node.roster.me;
+        let (txid, lineage) = (self.current_txid(), self.current_lineage());
+        let ours = if txid == 0 && lineage.terms().is_empty() {
+            self.node.home() == me
+        } else {
+            txid > 0 && self.is_sound()
+        };
+        let patience = self.node.config.timing.placement_patience.as_millis();
+        (ours && self.node.roster.voters.contains(&me)).then(|| Record {
+            epoch: lineage.epoch(),
+            holder: me,
+            incarnation: 0,
+            sequence: 0,
+            base: txid,
+            ttl_ms: u64::try_from(patience).unwrap_or(u64::MAX),
+            phase: Phase::Released { successor: Some(me) },
+        })
+    }
+
     pub(super) async fn lease_effect(&mut self, effect: Effect) -> Result<(), Error> {
         match effect {
             Effect::Read { op } => {
                 let Some(register) = &self.node.config.register else { return Ok(()) };
-                let read = register.read(&self.desk.id);
-                self.jobs.spawn(async move { Done::Register { op, answer: read.await } });
+                let (register, id) = (register.clone(), self.desk.id.clone());
+                let first = self.first_record();
+                self.jobs.spawn(async move {
+                    let mut answer = register.read(&id).await;
+                    if let (RegisterAnswer::Value(None), Some(first)) = (answer, first) {
+                        answer = match register.swap(&id, None, first).await {
+                            RegisterAnswer::Swapped => RegisterAnswer::Value(Some(first)),
+                            RegisterAnswer::Conflict(current) => RegisterAnswer::Value(current),
+                            other => other,
+                        };
+                    }
+                    Done::Register { op, answer }
+                });
             }
             Effect::Swap { op, expected, new } => {
                 let Some(register) = &self.node.config.register else { return Ok(()) };

@@ -43,9 +43,18 @@ pub(crate) const MAILBOX: usize = 16_384;
 
 /// What happens to a driver.
 pub(crate) enum Input {
-    Message { from: NodeId, message: Message },
-    Link { node: NodeId, up: bool },
-    HandOver { to: NodeId, done: oneshot::Sender<Result<(), String>> },
+    Message {
+        from: NodeId,
+        message: Message,
+    },
+    Link {
+        node: NodeId,
+        up: bool,
+    },
+    HandOver {
+        to: NodeId,
+        done: oneshot::Sender<Result<(), String>>,
+    },
     /// End, in good order.
     Stop,
 }
@@ -153,9 +162,11 @@ impl Driver {
             quarantined: meta.quarantined || dataset.role() == verge_dataset::Role::Quarantined,
         };
         let follow = Follow::new(FollowConfig::new(node.jitter(&desk.id)), replica, now);
-        let lease = node.config.register.is_some().then(|| {
-            Lease::new(lease_config(&node, &desk), meta.fence.max(dataset.epoch()))
-        });
+        let lease = node
+            .config
+            .register
+            .is_some()
+            .then(|| Lease::new(lease_config(&node, &desk), meta.fence.max(dataset.epoch())));
         let positions = dataset.watch();
         Ok(Self {
             lineage: meta.lineage.clone(),
@@ -261,7 +272,13 @@ impl Driver {
         // Used here: the others shall attend to it too, so that writes reach them as they come.
         let idle_after = self.node.config.timing.idle_after;
         let used = now.since(self.desk.used()) < idle_after;
-        if used && (self.told_wanted == Moment(0) || now.since(self.told_wanted) > idle_after / 4) {
+        // Whoever has data that nobody leads claims it first, before others begin it empty.
+        let led = self.desk.standing().primary.is_some();
+        let may_tell = led || self.current_txid() == 0;
+        if used
+            && may_tell
+            && (self.told_wanted == Moment(0) || now.since(self.told_wanted) > idle_after / 4)
+        {
             self.told_wanted = now;
             self.node.tell_wanted(&self.desk.id);
         }
@@ -306,9 +323,7 @@ impl Driver {
             | Message::SnapshotAck { .. }
             | Message::Refused { .. }) => Work::Ship(ship_core::Event::Message { from, message }),
             Message::Poll(poll) => Work::Lease(lease_core::Event::Poll { from, poll }),
-            Message::PollReply(reply) => {
-                Work::Lease(lease_core::Event::PollReply { from, reply })
-            }
+            Message::PollReply(reply) => Work::Lease(lease_core::Event::PollReply { from, reply }),
             Message::Offer { .. } => Work::Lease(lease_core::Event::Offered),
             message => Work::Follow(follow_core::Event::Message { from, message }),
         };
@@ -458,8 +473,7 @@ fn dataset_led(dataset: &Dataset) -> bool {
 fn lease_config(node: &Inner, desk: &Desk) -> LeaseConfig {
     let timing = &node.config.timing;
     let voters = node.roster.voters.clone();
-    let mut config =
-        LeaseConfig::new(node.roster.me, node.incarnation, voters, node.config.ack);
+    let mut config = LeaseConfig::new(node.roster.me, node.incarnation, voters, node.config.ack);
     config.ttl = timing.lease_ttl;
     config.margin = timing.lease_margin;
     config.renew_every = timing.lease_renew_every;

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use verge_replicate::lease::{Record, RegisterAnswer};
 use verge_types::{BoxFuture, DatasetId};
 
-use super::record::{decode, encode};
 use super::LeaseRegister;
+use super::record::{decode, encode};
 use crate::meta::{file_name, replace_file};
 
 /// Leases as files; for one machine and `verge dev`.

@@ -3,7 +3,7 @@
 use verge_node::{Error, Node, NodeConfig, RoleName};
 use verge_services::sql::Freshness;
 
-use crate::world::{exec, id, insert, peer, values};
+use crate::world::{create, id, insert, peer, values};
 
 fn config(folder: &std::path::Path) -> NodeConfig {
     let peer = peer("iad-1");
@@ -17,7 +17,7 @@ async fn it_is_primary_of_all_and_keeps_it_over_a_restart() {
     let node = Node::start(config(folder.path())).await.unwrap();
     assert!(matches!(node.existing(&app).await, Err(Error::NoDataset(_))));
     let db = node.database(&app).await.unwrap();
-    exec(&db, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&db).await;
     let last = insert(&db, 1).await.unwrap();
     assert_eq!(values(&db), [1]);
     assert!(db.is_fresh(&Freshness { strong: true, at_least: Some(last), ..Freshness::default() }));
@@ -48,7 +48,7 @@ async fn cold_datasets_are_closed_and_open_again() {
     let node = Node::start(config).await.unwrap();
     for n in 0..200 {
         let db = node.database(&id(&format!("app/{n}"))).await.unwrap();
-        exec(&db, "CREATE TABLE t (v INTEGER)").await.unwrap();
+        create(&db).await;
     }
     assert_eq!(node.list().await.unwrap().len(), 200);
     let db = node.existing(&id("app/0")).await.unwrap();

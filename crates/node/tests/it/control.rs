@@ -3,7 +3,7 @@
 use serde_json::json;
 use verge_node::{Command, ControlClient, Error, NodeLock};
 
-use crate::world::{World, exec, id, insert, until, values};
+use crate::world::{World, create, id, insert, until, values};
 
 fn command(text: serde_json::Value) -> Command {
     serde_json::from_value(text).unwrap()
@@ -51,8 +51,7 @@ async fn a_running_fleet_answers_over_its_socket() {
     assert_eq!(info["role"], "primary");
     let bookmark = info["bookmark"].as_str().unwrap().to_owned();
     insert(&fra, 3).await.unwrap();
-    let restore =
-        Command::Restore { dataset: dataset(), bookmark: Some(bookmark), time_ms: None };
+    let restore = Command::Restore { dataset: dataset(), bookmark: Some(bookmark), time_ms: None };
     client.run(&restore).await.unwrap();
     assert_eq!(values(&fra), [1, 2], "the third is undone");
     let iad = nodes[0].database(&id("app/main")).await.unwrap();
@@ -89,7 +88,7 @@ async fn a_folder_that_nobody_uses_is_opened_directly() {
     let mut world = World::new(&["iad-1"]);
     let node = world.start("iad-1").await;
     let db = node.database(&id("app/main")).await.unwrap();
-    exec(&db, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&db).await;
     let data = world.data("iad-1");
     assert_eq!(NodeLock::owner(&data).unwrap().unwrap().pid, std::process::id());
     world.stop("iad-1", node).await;
@@ -98,7 +97,8 @@ async fn a_folder_that_nobody_uses_is_opened_directly() {
     let peer = crate::world::peer("iad-1");
     let config = verge_node::NodeConfig::new(&data, peer.node, peer.pop);
     let node = verge_node::Node::start(config).await.unwrap();
-    let run = json!({"command": "execute", "dataset": "app/main", "sql": "INSERT INTO t VALUES (5)"});
+    let run =
+        json!({"command": "execute", "dataset": "app/main", "sql": "INSERT INTO t VALUES (5)"});
     let answer = node.run(command(run)).await.unwrap();
     assert_eq!((answer["changes"].as_u64(), answer["region"].as_str()), (Some(1), Some("iad")));
     assert!(matches!(ControlClient::connect(&data).await, Err(Error::InUse { .. })));

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use verge_node::{NodeDatabase, RoleName};
 use verge_replicate::AckMode;
 
-use crate::world::{World, converged, exec, id, insert, until, values};
+use crate::world::{World, converged, create, id, insert, until, values};
 
 /// Writes numbers until told to stop; those that were acknowledged, and those whose outcome is
 /// not known.
@@ -55,11 +55,12 @@ async fn the_primary_dies(ack: AckMode) {
     let mut nodes = world.start_all().await;
     let app = id("app/main");
     let nrt = nodes[2].database(&app).await.unwrap();
-    exec(&nrt, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&nrt).await;
     let fra = nodes[1].database(&app).await.unwrap();
     converged(&[&nodes[0], &nodes[1], &nodes[2]], &app).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let writers = [writer(nrt.clone(), 0, stop.clone()), writer(fra.clone(), 1_000_000, stop.clone())];
+    let writers =
+        [writer(nrt.clone(), 0, stop.clone()), writer(fra.clone(), 1_000_000, stop.clone())];
     until("writes flow", || async { values(&nrt).len() > 50 }).await;
     let iad = nodes.remove(0);
     world.kill("iad-1", iad).await;
@@ -105,7 +106,7 @@ async fn a_hand_over_under_writes_loses_nothing() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let nrt = nodes[2].database(&app).await.unwrap();
-    exec(&nrt, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&nrt).await;
     let iad = nodes[0].database(&app).await.unwrap();
     nodes[1].database(&app).await.unwrap();
     converged(&[&nodes[0], &nodes[1], &nodes[2]], &app).await;
@@ -142,7 +143,7 @@ async fn all_restart_and_the_last_primary_leads_again() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let iad = nodes[0].database(&app).await.unwrap();
-    exec(&iad, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&iad).await;
     nodes[1].database(&app).await.unwrap();
     for v in 0..20 {
         insert(&iad, v).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use verge_node::RoleName;
 use verge_services::sql::{ErrorKind, Freshness, Query, Value};
 
-use crate::world::{World, converged, exec, id, insert, until, values};
+use crate::world::{World, converged, create, create_as, id, insert, until, values};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_at_one_pop_is_read_at_all() {
@@ -14,7 +14,7 @@ async fn a_write_at_one_pop_is_read_at_all() {
     let app = id("app/main");
     // First used at a replica's PoP: it begins at the placement's all the same.
     let fra = nodes[1].database(&app).await.unwrap();
-    exec(&fra, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&fra).await;
     let iad = nodes[0].database(&app).await.unwrap();
     let nrt = nodes[2].database(&app).await.unwrap();
     assert_eq!(nodes[0].status_of(&app).unwrap().role, RoleName::Primary);
@@ -54,7 +54,7 @@ async fn a_transaction_at_a_replica_is_one_at_the_primary() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let fra = nodes[1].database(&app).await.unwrap();
-    exec(&fra, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&fra).await;
     let one = |sql: &str| vec![Query::new(sql, vec![])];
     let mut kept = fra.begin(Duration::from_secs(20)).await.unwrap();
     kept.run(one("INSERT INTO t VALUES (1)"), None).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_cut_off_pop_reads_on_refuses_writes_and_converges() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let iad = nodes[0].database(&app).await.unwrap();
-    exec(&iad, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&iad).await;
     let fra = nodes[1].database(&app).await.unwrap();
     insert(&fra, 1).await.unwrap();
     until("fra follows", || async { values(&fra) == [1] }).await;
@@ -116,7 +116,7 @@ async fn without_a_register_the_placement_leads_for_good() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let fra = nodes[1].database(&app).await.unwrap();
-    exec(&fra, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&fra).await;
     insert(&fra, 1).await.unwrap();
     until("fra follows", || async { values(&fra) == [1] }).await;
     let moved = nodes[0].move_primary(&app, &"fra".parse().unwrap()).await;
@@ -143,7 +143,7 @@ async fn a_replica_that_was_away_catches_up_by_segments_and_by_snapshot() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let iad = nodes[0].database(&app).await.unwrap();
-    exec(&iad, "CREATE TABLE t (v INTEGER, pad BLOB DEFAULT (randomblob(2000)))").await.unwrap();
+    create_as(&iad, "CREATE TABLE t (v INTEGER, pad BLOB DEFAULT (randomblob(2000)))").await;
     nodes[1].database(&app).await.unwrap();
     converged(&[&nodes[0], &nodes[1]], &app).await;
     let [iad_node, fra_node] = <[_; 2]>::try_from(nodes).ok().unwrap();
@@ -180,7 +180,7 @@ async fn what_nobody_uses_rests_and_wakes_with_its_data() {
     let nodes = world.start_all().await;
     let app = id("app/main");
     let fra = nodes[1].database(&app).await.unwrap();
-    exec(&fra, "CREATE TABLE t (v INTEGER)").await.unwrap();
+    create(&fra).await;
     insert(&fra, 1).await.unwrap();
     until("all rest", || async {
         nodes.iter().all(|node| node.status_of(&app).unwrap().role == RoleName::Asleep)

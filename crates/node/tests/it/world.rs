@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use verge_fabric::{Fabric, FabricConfig, Links, Peer, Security, Seed, Timing as FabricTiming};
 use verge_node::{FileRegister, Node, NodeConfig, NodeDatabase, Timing};
 use verge_replicate::AckMode;
-use verge_services::sql::{Freshness, Query, SqlError, Value};
+use verge_services::sql::{Freshness, Home, Query, SqlError, Value};
 use verge_types::{DatasetId, Position};
 
 /// Longer than anything takes on a busy machine.
@@ -59,7 +59,8 @@ impl World {
         let Peer { node, pop } = peer(name);
         let listen = "127.0.0.1:0".parse().unwrap();
         let fleet = "test".parse().unwrap();
-        let mut config = FabricConfig::new(fleet, node.clone(), pop.clone(), listen, Security::Loopback);
+        let mut config =
+            FabricConfig::new(fleet, node.clone(), pop.clone(), listen, Security::Loopback);
         config.links = Some(self.links.clone());
         config.timing = FabricTiming {
             heartbeat: Duration::from_millis(200),
@@ -148,6 +149,16 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 
 pub async fn exec(db: &NodeDatabase, text: &str) -> Result<Position, SqlError> {
     db.exec(text.to_owned(), None).await.map(|answer| answer.position)
+}
+
+/// Makes the table, and waits until the copy here has it.
+pub async fn create(db: &NodeDatabase) {
+    create_as(db, "CREATE TABLE t (v INTEGER)").await;
+}
+
+pub async fn create_as(db: &NodeDatabase, text: &str) {
+    let position = exec(db, text).await.unwrap();
+    assert!(db.home().wait_for(position, PATIENCE).await);
 }
 
 pub async fn insert(db: &NodeDatabase, value: i64) -> Result<Position, SqlError> {
