@@ -1,0 +1,110 @@
+//! The control endpoint: a unix socket in the node's folder, for whoever may use that folder. One
+//! JSON command a line, one JSON answer a line: `{"Ok": …}` or `{"Err": "…"}`.
+
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::Command;
+use crate::error::Error;
+use crate::lock::NodeLock;
+use crate::node::Node;
+
+/// Longest line, bytes.
+const MAX_LINE: u64 = 64 << 20;
+/// Longest path of a unix socket that every system takes, bytes.
+const MAX_PATH: usize = 100;
+
+/// Listens; the socket's path and the task that serves it.
+pub(crate) fn serve(node: &Node) -> Result<(PathBuf, JoinHandle<()>), Error> {
+    let path = path(&node.inner.config.data);
+    // Left over from a crash: the folder's lock says that nobody else listens.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).map_err(Error::io("opening the control socket"))?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, private).map_err(Error::io("guarding the control socket"))?;
+    let (inner, held) = node.downgrade();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Some(node) = Node::upgrade(&inner, &held) else { return };
+            tokio::spawn(async move {
+                if let Err(error) = converse(&node, stream).await {
+                    tracing::debug!(%error, "a control connection ended");
+                }
+            });
+        }
+    });
+    Ok((path, task))
+}
+
+/// In the data folder, or, where its path is too long for a socket, in the temporary folder.
+fn path(data: &Path) -> PathBuf {
+    let data = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+    let inside = data.join("control.sock");
+    if inside.as_os_str().len() <= MAX_PATH {
+        return inside;
+    }
+    let hash =
+        inside.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+        });
+    std::env::temp_dir().join(format!("verge-{hash:016x}.sock"))
+}
+
+async fn converse(node: &Node, stream: UnixStream) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read.take(MAX_LINE));
+    let mut line = String::new();
+    loop {
+        line.clear();
+        read.get_mut().set_limit(MAX_LINE);
+        if read.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let result = match serde_json::from_str::<Command>(&line) {
+            Ok(command) => node.run(command).await.map_err(|error| error.to_string()),
+            Err(error) => Err(format!("not a command: {error}")),
+        };
+        let mut answer = serde_json::to_vec(&result).unwrap_or_default();
+        answer.push(b'\n');
+        write.write_all(&answer).await?;
+    }
+}
+
+/// Asks the process that owns a node's folder.
+pub struct ControlClient {
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+impl ControlClient {
+    /// Connects to the owner of a folder; `None` if nobody owns it: open a [`Node`] on it then.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if the owner serves no socket.
+    pub async fn connect(data: &Path) -> Result<Option<Self>, Error> {
+        let Some(owner) = NodeLock::owner(data)? else { return Ok(None) };
+        let Some(path) = owner.control else {
+            return Err(Error::InUse { dir: data.to_owned(), pid: owner.pid });
+        };
+        let stream = UnixStream::connect(&path).await;
+        let (read, write) = stream.map_err(Error::io("asking the running node"))?.into_split();
+        Ok(Some(Self { read: BufReader::new(read), write }))
+    }
+
+    /// Sends one command and waits for its answer.
+    pub async fn run(&mut self, command: &Command) -> Result<serde_json::Value, Error> {
+        let io = "asking the running node";
+        let mut line = serde_json::to_vec(command).map_err(|e| Error::Command(e.to_string()))?;
+        line.push(b'\n');
+        self.write.write_all(&line).await.map_err(Error::io(io))?;
+        let mut answer = String::new();
+        self.read.read_line(&mut answer).await.map_err(Error::io(io))?;
+        let result: Result<serde_json::Value, String> =
+            serde_json::from_str(&answer).map_err(|error| Error::Command(error.to_string()))?;
+        result.map_err(Error::Command)
+    }
+}

@@ -1,0 +1,498 @@
+//! One dataset's driver: feeds the cores with time and events, one at a time, and carries out
+//! what they want done, in order.
+//!
+//! It is a task that lives while the dataset is in use. What takes long (the register, applying
+//! segments, reading the log, snapshots) runs beside it as a job whose end is another event.
+//!
+//! Always: what a core wants persisted is durable before its next effect is begun; `now` is read
+//! immediately before each call of a core.
+
+mod follow;
+mod lead;
+mod ship;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use verge_dataset::{Dataset, Header, Seeding, Snapshot, Subscription};
+use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
+use verge_replicate::lease::{Lease, LeaseConfig, Local, RegisterAnswer};
+use verge_replicate::ship::Shipper;
+use verge_replicate::wire::{self, Envelope, Message, Segment, SegmentHeader};
+use verge_replicate::{Lineage, Moment, NodeId};
+use verge_replicate::{follow as follow_core, lease as lease_core, ship as ship_core};
+use verge_types::Position;
+
+use crate::clock::wall_ms;
+use crate::desk::Desk;
+use crate::error::Error;
+use crate::inner::Inner;
+use crate::meta::Meta;
+
+/// Time between two ticks while something happens, and while nothing does.
+const TICK: Duration = Duration::from_millis(50);
+const QUIET_TICK: Duration = Duration::from_millis(100);
+/// Something happened less than this ago.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Events that may wait for a driver; the cores bear the loss of messages beyond it.
+pub(crate) const MAILBOX: usize = 16_384;
+
+/// What happens to a driver.
+pub(crate) enum Input {
+    Message {
+        from: NodeId,
+        message: Message,
+    },
+    Link {
+        node: NodeId,
+        up: bool,
+    },
+    HandOver {
+        to: NodeId,
+        done: oneshot::Sender<Result<(), String>>,
+    },
+    /// End, in good order.
+    Stop,
+}
+
+/// How a job ended.
+enum Done {
+    Register { op: u64, answer: RegisterAnswer },
+    Applied(Result<Position, verge_dataset::Error>),
+    Stopped,
+    Loaded { to: NodeId, session: u64, segments: Vec<Segment> },
+    Opened { to: NodeId, session: u64, opened: Result<(Snapshot, u64), verge_dataset::Error> },
+    Chunk { to: NodeId, session: u64, chunk: u64, lane: Box<Outgoing>, failed: bool },
+    Stored { seed: u64, chunk: u64, seeding: Option<Seeding>, installed: Installed },
+}
+
+/// What became of a seed with a chunk.
+enum Installed {
+    NotYet,
+    Yes(Arc<Dataset>),
+    Failed(verge_dataset::Error),
+}
+
+/// An input for one of the cores.
+enum Work {
+    Lease(lease_core::Event),
+    Ship(ship_core::Event),
+    Follow(follow_core::Event),
+}
+
+/// A snapshot on its way to a follower. One chunk is read ahead, to know which is the last.
+struct Outgoing {
+    /// Never locked: a connection cannot be shared, and a driver's tasks look at all of it.
+    snapshot: parking_lot::Mutex<Snapshot>,
+    ahead: Option<Bytes>,
+    current: Option<Bytes>,
+}
+
+/// A snapshot that is coming in.
+struct Incoming {
+    number: u64,
+    /// Away while a chunk is being stored.
+    seeding: Option<Seeding>,
+    waiting: VecDeque<(u64, bool, Bytes)>,
+    lineage: Lineage,
+    position: Position,
+    checksum: u64,
+}
+
+pub(crate) struct Driver {
+    node: Arc<Inner>,
+    desk: Arc<Desk>,
+    dataset: Arc<Dataset>,
+    meta: Meta,
+    lease: Option<Lease>,
+    follow: Follow,
+    shipper: Option<Shipper>,
+    /// The epoch in which we are primary, our whole lineage then, and the log's end as shipped.
+    primary: Option<u64>,
+    lineage: Lineage,
+    txid: u64,
+    /// Our own log, as it grows; while primary.
+    live: Option<Subscription>,
+    applying: VecDeque<Segment>,
+    /// Segments that the dataset is applying.
+    in_hand: VecDeque<Segment>,
+    snapshots: HashMap<(NodeId, u64), Option<Box<Outgoing>>>,
+    seed: Option<Incoming>,
+    seeds: u64,
+    /// A segment too long for any message: who needs it needs a snapshot.
+    unshippable: u64,
+    hand_over: Option<oneshot::Sender<Result<(), String>>>,
+    jobs: JoinSet<Done>,
+    queue: VecDeque<Work>,
+    positions: watch::Receiver<Position>,
+    born: Moment,
+    active: Moment,
+    told_wanted: Moment,
+}
+
+impl Driver {
+    /// A driver of what is on the disk.
+    pub(crate) async fn new(
+        node: Arc<Inner>,
+        desk: Arc<Desk>,
+        dataset: Arc<Dataset>,
+    ) -> Result<Self, Error> {
+        let mut meta = node.load_meta(desk.id.clone()).await?.unwrap_or_default();
+        let (position, checksum) = dataset.checksum();
+        if meta.settle(position, checksum) {
+            node.save_meta(desk.id.clone(), meta.clone()).await?;
+        }
+        if meta.lineage.terms().is_empty() && position.epoch > 0 {
+            // Made while the node was alone: all of it is of one epoch.
+            let mut lineage = Lineage::default();
+            if lineage.begin(position.epoch, 0).is_ok() && dataset_led(&dataset) {
+                meta.lineage = lineage;
+            }
+        }
+        let now = node.clock.now();
+        let replica = Replica {
+            lineage: meta.lineage.clone(),
+            txid: position.txid,
+            checksum,
+            fence: meta.fence,
+            quarantined: meta.quarantined || dataset.role() == verge_dataset::Role::Quarantined,
+        };
+        let follow = Follow::new(FollowConfig::new(node.jitter(&desk.id)), replica, now);
+        let lease = node
+            .config
+            .register
+            .is_some()
+            .then(|| Lease::new(lease_config(&node, &desk), meta.fence.max(dataset.epoch())));
+        let positions = dataset.watch();
+        Ok(Self {
+            lineage: meta.lineage.clone(),
+            txid: position.txid,
+            node,
+            desk,
+            dataset,
+            meta,
+            lease,
+            follow,
+            shipper: None,
+            primary: None,
+            live: None,
+            applying: VecDeque::new(),
+            in_hand: VecDeque::new(),
+            snapshots: HashMap::new(),
+            seed: None,
+            seeds: 0,
+            unshippable: 0,
+            hand_over: None,
+            jobs: JoinSet::new(),
+            queue: VecDeque::new(),
+            positions,
+            born: now,
+            active: now,
+            told_wanted: Moment(0),
+        })
+    }
+
+    /// Runs until the node stops it or nobody uses the dataset any more.
+    pub(crate) async fn run(mut self, mut mailbox: mpsc::Receiver<Input>) {
+        self.desk.change(|standing| standing.awake = true);
+        let began = self.begin().await;
+        if let Err(error) = began.and(self.publish()) {
+            tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver cannot begin");
+            self.rest().await;
+            return;
+        }
+        let mut next_tick = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                input = mailbox.recv() => match input {
+                    None | Some(Input::Stop) => break,
+                    Some(input) => {
+                        self.take(input);
+                        while let Ok(input) = mailbox.try_recv() {
+                            if matches!(input, Input::Stop) {
+                                self.rest().await;
+                                return;
+                            }
+                            self.take(input);
+                            if self.queue.len() > 1024 {
+                                break;
+                            }
+                        }
+                    }
+                },
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(done) => self.finished(done).await,
+                    Err(error) => {
+                        tracing::error!(dataset = %self.desk.id, %error, "a replication job died");
+                        break;
+                    }
+                },
+                moved = self.positions.changed(), if self.primary.is_some() => {
+                    if moved.is_err() {
+                        // The dataset was closed under us: the next use begins anew.
+                        break;
+                    }
+                }
+                () = tokio::time::sleep_until(next_tick) => {
+                    if self.may_rest() && self.node.retire(&self.desk) {
+                        tracing::debug!(dataset = %self.desk.id, "nobody uses it: it rests");
+                        break;
+                    }
+                    self.tick();
+                    next_tick = tokio::time::Instant::now() + self.pace();
+                }
+            }
+            self.ship_new();
+            if let Err(error) = self.dispatch().await.and_then(|()| self.publish()) {
+                tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver stops");
+                break;
+            }
+        }
+        self.rest().await;
+    }
+
+    fn pace(&self) -> Duration {
+        let quiet = self.node.clock.now().since(self.active) > BUSY_FOR;
+        if quiet && self.in_hand.is_empty() { QUIET_TICK } else { TICK }
+    }
+
+    fn tick(&mut self) {
+        let now = self.node.clock.now();
+        if self.lease.is_some() {
+            self.queue.push_back(Work::Lease(lease_core::Event::Tick));
+        }
+        self.queue.push_back(Work::Follow(follow_core::Event::Tick));
+        if self.shipper.is_some() {
+            self.queue.push_back(Work::Ship(ship_core::Event::Tick { wall_ms: wall_ms() }));
+        }
+        // Used here: the others shall attend to it too, so that writes reach them as they come.
+        let idle_after = self.node.config.timing.idle_after;
+        let used = now.since(self.desk.used()) < idle_after;
+        // Whoever has data that nobody leads claims it first, before others begin it empty.
+        let led = self.desk.standing().primary.is_some();
+        let may_tell = led || self.current_txid() == 0;
+        if used
+            && may_tell
+            && (self.told_wanted == Moment(0) || now.since(self.told_wanted) > idle_after / 4)
+        {
+            self.told_wanted = now;
+            self.node.tell_wanted(&self.desk.id);
+        }
+    }
+
+    /// A primary outlasts its followers, so that they do not take its rest for its end.
+    fn may_rest(&self) -> bool {
+        let idle = self.node.config.timing.idle_after * if self.primary.is_some() { 2 } else { 1 };
+        self.node.clock.now().since(self.desk.wanted()) > idle
+            && self.seed.is_none()
+            && self.in_hand.is_empty()
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Message { from, message } => self.on_message(from, message),
+            Input::Link { node, up: true } => {
+                self.queue.push_back(Work::Follow(follow_core::Event::LinkUp { node }));
+            }
+            Input::Link { node, up: false } => {
+                self.queue.push_back(Work::Follow(follow_core::Event::LinkDown { node }));
+                self.queue.push_back(Work::Ship(ship_core::Event::Gone { node }));
+            }
+            Input::HandOver { to, done } => self.hand_over_to(to, done),
+            Input::Stop => {}
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message) {
+        self.active = self.node.clock.now();
+        let work = match message {
+            Message::Hello(hello) => {
+                if self.shipper.is_none() {
+                    self.send(from, Message::Goodbye { session: hello.session });
+                    return;
+                }
+                self.ship_new();
+                let (first, ours) = self.judge_hello(&hello);
+                Work::Ship(ship_core::Event::Hello { from, hello, first, ours })
+            }
+            message @ (Message::Ack { .. }
+            | Message::SnapshotAck { .. }
+            | Message::Refused { .. }) => Work::Ship(ship_core::Event::Message { from, message }),
+            Message::Poll(poll) => Work::Lease(lease_core::Event::Poll { from, poll }),
+            Message::PollReply(reply) => Work::Lease(lease_core::Event::PollReply { from, reply }),
+            Message::Offer { .. } => Work::Lease(lease_core::Event::Offered),
+            message => Work::Follow(follow_core::Event::Message { from, message }),
+        };
+        self.queue.push_back(work);
+    }
+
+    async fn finished(&mut self, done: Done) {
+        match done {
+            Done::Register { op, answer } => {
+                let answer = self.place(answer);
+                self.queue.push_back(Work::Lease(lease_core::Event::Register { op, answer }));
+            }
+            Done::Stopped => {
+                // What the last writes appended, so that the end is final.
+                self.ship_new();
+                self.queue.push_back(Work::Lease(lease_core::Event::WritesStopped));
+            }
+            Done::Applied(result) => self.applied(result).await,
+            Done::Loaded { to, session, segments } => {
+                self.queue.push_back(Work::Ship(ship_core::Event::Loaded {
+                    to,
+                    session,
+                    segments,
+                }));
+            }
+            Done::Opened { to, session, opened } => self.snapshot_opened(to, session, opened),
+            Done::Chunk { to, session, chunk, lane, failed } => {
+                self.chunk_read(to, session, chunk, lane, failed);
+            }
+            Done::Stored { seed, chunk, seeding, installed } => {
+                self.stored(seed, chunk, seeding, installed).await;
+            }
+        }
+    }
+
+    /// Feeds the cores until nothing is left to do.
+    async fn dispatch(&mut self) -> Result<(), Error> {
+        while let Some(work) = self.queue.pop_front() {
+            match work {
+                Work::Lease(event) => {
+                    let lineage = self.current_lineage();
+                    let (txid, sound) = (self.current_txid(), self.is_sound());
+                    let Some(lease) = &mut self.lease else { continue };
+                    let local = Local { lineage: &lineage, txid, sound };
+                    let now = self.node.clock.now();
+                    for effect in lease.on(event, local, now) {
+                        self.lease_effect(effect).await?;
+                    }
+                }
+                Work::Ship(event) => {
+                    let Some(shipper) = &mut self.shipper else { continue };
+                    for effect in shipper.on(event, self.node.clock.now()) {
+                        self.ship_effect(effect);
+                    }
+                }
+                Work::Follow(event) => {
+                    for effect in self.follow.on(event, self.node.clock.now()) {
+                        self.follow_effect(effect).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn current_lineage(&self) -> Lineage {
+        if self.primary.is_some() { self.lineage.clone() } else { self.follow.lineage() }
+    }
+
+    fn current_txid(&self) -> u64 {
+        if self.primary.is_some() { self.txid } else { self.follow.txid() }
+    }
+
+    /// Its data may be vouched for.
+    fn is_sound(&self) -> bool {
+        self.primary.is_some() || (self.follow.health() == Health::Sound && self.seed.is_none())
+    }
+
+    async fn persist(&self) -> Result<(), Error> {
+        self.node.save_meta(self.desk.id.clone(), self.meta.clone()).await
+    }
+
+    fn send(&self, to: NodeId, message: Message) {
+        let Some(transport) = &self.node.transport else { return };
+        let bulk = matches!(message, Message::SnapshotBegin { .. } | Message::SnapshotChunk { .. });
+        let envelope = Envelope { dataset: self.desk.id.clone(), message };
+        match wire::encode(&envelope) {
+            Ok(bytes) => transport.send(to, bulk, bytes),
+            Err(error) => tracing::error!(dataset = %self.desk.id, %error, "a message is too long"),
+        }
+    }
+
+    /// Tells readers and writers what they look at.
+    fn publish(&self) -> Result<(), Error> {
+        let quarantined = self.primary.is_none() && self.follow.health() == Health::Quarantined;
+        self.desk.set_as_of(if self.primary.is_some() { None } else { self.follow.as_of() });
+        let synced = self.primary.is_some() || self.follow.as_of().is_some();
+        let lineage = self.current_lineage();
+        let followers: Vec<_> =
+            self.shipper.as_ref().map(|s| s.followers().collect()).unwrap_or_default();
+        let stale = {
+            let now = self.desk.standing();
+            (now.ours, now.quarantined, now.synced) != (self.primary, quarantined, synced)
+                || now.lineage != lineage
+                || now.followers != followers
+        };
+        if stale {
+            self.desk.change(|standing| {
+                standing.ours = self.primary;
+                standing.quarantined = quarantined;
+                standing.synced = synced;
+                standing.has_history = !lineage.terms().is_empty();
+                standing.lineage = lineage;
+                standing.followers = followers;
+            });
+            self.node.changed();
+        }
+        Ok(())
+    }
+
+    /// Ends: nobody may write here without a driver.
+    async fn rest(&mut self) {
+        self.desk.gate.close();
+        if self.node.transport.is_some() {
+            self.dataset.fence();
+        }
+        self.jobs.shutdown().await;
+        self.desk.set_as_of(None);
+        self.desk.change(|standing| {
+            standing.ours = None;
+            standing.primary = None;
+            standing.awake = false;
+            standing.synced = false;
+            standing.followers.clear();
+        });
+        if let Some(done) = self.hand_over.take() {
+            let _ = done.send(Err("the node stopped attending to it".to_owned()));
+        }
+        self.node.rested(&self.desk);
+    }
+}
+
+fn dataset_led(dataset: &Dataset) -> bool {
+    matches!(dataset.role(), verge_dataset::Role::Primary { .. })
+}
+
+fn lease_config(node: &Inner, desk: &Desk) -> LeaseConfig {
+    let timing = &node.config.timing;
+    let voters = node.roster.voters.clone();
+    let mut config = LeaseConfig::new(node.roster.me, node.incarnation, voters, node.config.ack);
+    config.ttl = timing.lease_ttl;
+    config.margin = timing.lease_margin;
+    config.renew_every = timing.lease_renew_every;
+    config.operation_timeout = timing.lease_renew_every;
+    config.hand_over_limit = timing.hand_over_limit;
+    config.jitter_seed = node.jitter(&desk.id);
+    config
+}
+
+/// A segment of the log as the cores see it.
+fn segment(bytes: Bytes) -> Option<Segment> {
+    let header = Header::decode(&bytes).ok()?;
+    Some(Segment {
+        header: SegmentHeader {
+            position: header.position,
+            before: header.checksum_before,
+            after: header.checksum_after,
+            committed_ms: header.wall_ms,
+        },
+        bytes,
+    })
+}

@@ -1,0 +1,108 @@
+//! What can go wrong on a node: who is to blame, whether a retry is worth it, what may be read.
+
+use std::io;
+use std::path::PathBuf;
+
+use verge_services::sql::{ErrorKind, SqlError};
+use verge_types::{Blame, DatasetId, PopName};
+
+/// A node's failure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{what}: {source}")]
+    Io {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Dataset(#[from] verge_dataset::Error),
+    #[error(transparent)]
+    Fabric(#[from] verge_fabric::Error),
+    /// The node's folder is in use.
+    #[error("{dir} is in use by process {pid}")]
+    InUse { dir: PathBuf, pid: u32 },
+    #[error("configuration: {0}")]
+    Config(String),
+    #[error("there is no dataset `{0}`")]
+    NoDataset(DatasetId),
+    #[error("there is no point of presence `{0}` that could be primary")]
+    NoPop(PopName),
+    /// Nobody is primary, or nobody that can be reached, and the copy here never had any data.
+    #[error("`{dataset}` is not available here: {why}")]
+    Unavailable { dataset: DatasetId, why: String },
+    #[error("the hand-over was called off: {0}")]
+    HandOver(String),
+    #[error("this node is shutting down")]
+    ShuttingDown,
+    #[error("{0}")]
+    Command(String),
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Config(_) | Self::NoDataset(_) | Self::NoPop(_) | Self::Command(_) => {
+                Blame::Caller
+            }
+            Self::Dataset(error) => error.blame(),
+            _ => Blame::Platform,
+        }
+    }
+
+    /// Whether the same call may succeed a little later.
+    pub fn retry(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::HandOver(_) | Self::ShuttingDown => true,
+            Self::Dataset(error) => error.retry(),
+            Self::Fabric(error) => error.retry() != verge_fabric::Retry::No,
+            _ => false,
+        }
+    }
+
+    /// A sentence without paths, nodes or other tenants' facts.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::NoDataset(_) => "there is no such database",
+            Self::Dataset(error) => error.public(),
+            _ => "the database is not available here",
+        }
+    }
+}
+
+/// For apps: nothing was changed, and the same may succeed a little later.
+pub(crate) fn unavailable(message: impl Into<String>) -> SqlError {
+    SqlError::new(ErrorKind::Unavailable, message)
+}
+
+/// For apps: it may have been written; it must not be sent again without a look.
+pub(crate) fn outcome_unknown(message: impl std::fmt::Display) -> SqlError {
+    SqlError::new(ErrorKind::Internal, format!("write_outcome_unknown: {message}"))
+}
+
+/// A dataset's error in an app's words.
+pub(crate) fn sql(error: &verge_dataset::Error) -> SqlError {
+    use verge_dataset::Error as E;
+    match error {
+        E::Fenced | E::Failed(_) | E::Unconfirmed(_) => outcome_unknown(error.public()),
+        E::DeadlinePassed => SqlError::new(ErrorKind::Deadline, error.to_string()),
+        E::JobPanicked | E::TransactionEnded => {
+            SqlError::new(ErrorKind::Internal, error.to_string())
+        }
+        E::Sqlite(source) => match &**source {
+            verge_dataset::rusqlite::Error::SqliteFailure(code, message) => {
+                let error = verge_dataset::rusqlite::Error::SqliteFailure(*code, message.clone());
+                SqlError::from(error)
+            }
+            other => SqlError::new(ErrorKind::Internal, other.to_string()),
+        },
+        _ => unavailable(error.public()),
+    }
+}

@@ -1,0 +1,207 @@
+//! A dataset on this node as the SQL service sees it: reads from what is here, writes while this
+//! node is primary and its lease runs.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use verge_dataset::rusqlite::Connection;
+use verge_dataset::{Dataset, Reader, Store, WriteError, WriteTransaction};
+use verge_replicate::Coverage;
+use verge_services::sql::{Boxed, Home, HomeTransaction, SqlError};
+use verge_types::{DatasetId, Position};
+
+use crate::desk::{Desk, Pass};
+use crate::error::{outcome_unknown, sql, unavailable};
+use crate::inner::Inner;
+
+/// How often a call looks again for a dataset that was closed or replaced under it.
+const LOOKS: usize = 5;
+
+/// One dataset on this node.
+pub struct NodeHome {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) store: Store,
+    pub(crate) node: Weak<Inner>,
+}
+
+/// A desk that a pass keeps alive.
+pub(crate) struct AtDesk(Arc<Desk>);
+
+impl AsRef<Desk> for AtDesk {
+    fn as_ref(&self) -> &Desk {
+        &self.0
+    }
+}
+
+impl NodeHome {
+    /// What this node's history says of a position: whether it is in it, may come, or is lost.
+    pub fn coverage(&self, position: Position) -> Coverage {
+        self.desk.coverage(position, self.position().txid)
+    }
+
+    pub(crate) fn dataset(&self) -> Result<Arc<Dataset>, SqlError> {
+        self.store.get(&self.desk.id).map_err(|error| sql(&error))
+    }
+
+    /// Notes that the dataset is in use, and wakes its driver if it sleeps.
+    fn touch(&self) {
+        self.desk.touch();
+        if !self.desk.standing().awake
+            && let Some(node) = self.node.upgrade()
+        {
+            node.wake(&self.desk.id);
+        }
+    }
+
+    fn enter(&self) -> Result<(Pass<AtDesk>, Option<u64>), SqlError> {
+        self.touch();
+        let ours = self.desk.standing().ours;
+        let pass = Desk::enter(AtDesk(self.desk.clone()));
+        let pass = pass.ok_or_else(|| unavailable("the database's primary is moving"))?;
+        Ok((pass, ours))
+    }
+
+    /// Returns when this node's term as primary has ended.
+    async fn term_ends(&self, ours: Option<u64>) {
+        let mut standing = self.desk.watch();
+        // The sender lives in the desk.
+        let _ = standing.wait_for(|standing| standing.ours != ours).await;
+    }
+}
+
+impl NodeHome {
+    async fn reach(&self, position: Position, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest;
+        for _ in 0..LOOKS {
+            let Ok(dataset) = self.dataset() else { return false };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if dataset.wait_for(position, left).await {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            // Closed or replaced meanwhile: look at what is there now.
+        }
+        false
+    }
+}
+
+impl Home for NodeHome {
+    type Reader = Reader;
+    type Transaction = NodeTransaction;
+
+    fn id(&self) -> &DatasetId {
+        &self.desk.id
+    }
+
+    fn position(&self) -> Position {
+        self.dataset().map(|dataset| dataset.position()).unwrap_or_default()
+    }
+
+    fn is_primary(&self) -> bool {
+        self.desk.is_primary()
+    }
+
+    fn staleness(&self) -> Option<Duration> {
+        self.desk.staleness()
+    }
+
+    fn reader(&self) -> Result<Reader, SqlError> {
+        self.touch();
+        if self.desk.standing().quarantined {
+            return Err(unavailable("the copy here is being replaced"));
+        }
+        let mut last = verge_dataset::Error::Closed;
+        for _ in 0..LOOKS {
+            match self.store.get(&self.desk.id).and_then(|dataset| dataset.reader()) {
+                Ok(reader) => return Ok(reader),
+                // A snapshot is taking its place, or it was cold.
+                Err(error @ verge_dataset::Error::Closed) => last = error,
+                Err(error) => return Err(sql(&error)),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(sql(&last))
+    }
+
+    fn wait_for(&self, position: Position, longest: Duration) -> Boxed<'_, bool> {
+        self.touch();
+        Box::pin(self.reach(position, longest))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Boxed<'_, Result<(T, Position), SqlError>> {
+        Box::pin(async move {
+            let (_pass, ours) = self.enter()?;
+            let dataset = self.dataset()?;
+            let written = tokio::select! {
+                biased;
+                written = dataset.write(job) => written,
+                () = self.term_ends(ours) => {
+                    return Err(outcome_unknown("another primary took over"));
+                }
+            };
+            let committed = written.map_err(flatten)?;
+            Ok((committed.value, committed.position))
+        })
+    }
+
+    fn begin(&self, deadline: Instant) -> Boxed<'_, Result<NodeTransaction, SqlError>> {
+        Box::pin(async move {
+            let (pass, ours) = self.enter()?;
+            let dataset = self.dataset()?;
+            let inner = tokio::select! {
+                biased;
+                inner = dataset.begin(deadline) => inner.map_err(|error| sql(&error))?,
+                () = self.term_ends(ours) => return Err(unavailable("another primary took over")),
+            };
+            Ok(NodeTransaction { inner, pass, ours })
+        })
+    }
+}
+
+/// An interactive transaction on this node.
+pub struct NodeTransaction {
+    inner: WriteTransaction,
+    pass: Pass<AtDesk>,
+    ours: Option<u64>,
+}
+
+impl HomeTransaction for NodeTransaction {
+    fn run<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Boxed<'_, Result<T, SqlError>> {
+        Box::pin(async move { self.inner.run(job).await.map_err(flatten) })
+    }
+
+    fn commit(self) -> Boxed<'static, Result<Position, SqlError>> {
+        let Self { inner, pass, ours } = self;
+        Box::pin(async move {
+            let mut standing = pass.at().as_ref().watch();
+            tokio::select! {
+                biased;
+                done = inner.commit() => {
+                    done.map(|done| done.position).map_err(|error| sql(&error))
+                }
+                _ = standing.wait_for(|standing| standing.ours != ours) => {
+                    Err(outcome_unknown("another primary took over"))
+                }
+            }
+        })
+    }
+
+    fn rollback(self) -> Boxed<'static, Result<(), SqlError>> {
+        Box::pin(async move { self.inner.rollback().await.map_err(|error| sql(&error)) })
+    }
+}
+
+fn flatten(error: WriteError<SqlError>) -> SqlError {
+    match error {
+        WriteError::Job(error) => error,
+        WriteError::Dataset(error) => sql(&error),
+    }
+}
