@@ -12,6 +12,7 @@
 mod backend;
 mod batch;
 mod baton;
+mod control;
 mod error;
 mod http;
 mod json;
@@ -21,6 +22,7 @@ mod protobuf;
 mod rows;
 mod service;
 mod session;
+mod sqlite_codes;
 mod statement;
 mod stored_sql;
 mod stream;
@@ -29,6 +31,7 @@ mod websocket;
 
 pub use backend::{Answer, Backend, Connection, Interrupt, Transaction};
 pub use batch::{Batch, BatchCond, BatchResult, BatchRun, BatchStep, CursorEntry, Outcome};
+pub use control::Control;
 pub use error::{Error, codes};
 pub use limits::Limits;
 pub use message::{
@@ -38,6 +41,7 @@ pub use message::{
 pub use rows::Rows;
 pub use service::{HranaConfig, HranaService};
 pub use session::{Effect, Session, close};
+pub use sqlite_codes::sqlite_code;
 pub use statement::{
     Col, DescribeCol, DescribeResult, Done, NamedArg, SqlRef, Statement, Stmt, StmtResult, Value,
 };

@@ -1,0 +1,63 @@
+//! Serves one SQLite file over Hrana, for trying clients:
+//! `cargo run -p verge-hrana --example serve -- 8080 data.db [full-token read-only-token]`.
+//!
+//! The database behind it is plain SQLite; nothing is replicated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
+use verge_hrana::{Access, HranaConfig, HranaService, Limits, Open, TokenList, Tokens};
+use verge_types::{Resolve, Routed};
+
+#[path = "../tests/it/support/sqlite.rs"]
+mod sqlite;
+
+struct One(Routed);
+
+impl Resolve for One {
+    fn resolve(&self, _: &str) -> Option<Routed> {
+        Some(self.0.clone())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let port: u16 = arguments.next().map_or(Ok(8080), |port| port.parse())?;
+    let path = arguments.next().ok_or("the second argument is the database's file")?.into();
+    let tokens: Arc<dyn Tokens> = match arguments.next() {
+        None => Arc::new(Open),
+        Some(full) => {
+            let read_only = arguments.next().map(|token| (token, Access::ReadOnly));
+            Arc::new(TokenList::new([(full, Access::Full)].into_iter().chain(read_only))?)
+        }
+    };
+    let mut config = HranaConfig::new("example", rand_key()?);
+    // For the tests of a client that is too slow.
+    if let Ok(text) = std::env::var("HRANA_WRITE_TRANSACTION_MS") {
+        let write_transaction = Duration::from_millis(text.parse()?);
+        config.limits = Limits { write_transaction, ..Limits::default() };
+    }
+    let service = HranaService::new(Arc::new(sqlite::SqliteBackend { path }), tokens, config);
+    let routed = Routed {
+        app: "hrana".parse()?,
+        service: Arc::new(service),
+        max_request_body: 64 << 20,
+        max_wall_ms: 0,
+    };
+    let config = GatewayConfig::on(([127, 0, 0, 1], port).into());
+    let gateway = Gateway::bind(config, Arc::new(One(routed)), Arc::new(NoAccessLog)).await?;
+    println!("ready {}", gateway.local_addr());
+    let stop = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    gateway.serve(stop).await;
+    Ok(())
+}
+
+fn rand_key() -> Result<[u8; 32], getrandom::Error> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key)?;
+    Ok(key)
+}

@@ -1,0 +1,3 @@
+//! Tests of the crate from the outside.
+
+mod support;
