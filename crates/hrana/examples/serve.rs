@@ -46,7 +46,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_request_body: 64 << 20,
         max_wall_ms: 0,
     };
-    let config = GatewayConfig::on(([127, 0, 0, 1], port).into());
+    let mut config = GatewayConfig::on(([127, 0, 0, 1], port).into());
+    config.ws_max_message = verge_hrana::limits::MESSAGE_BYTES;
     let gateway = Gateway::bind(config, Arc::new(One(routed)), Arc::new(NoAccessLog)).await?;
     println!("ready {}", gateway.local_addr());
     let stop = async {

@@ -125,19 +125,14 @@ impl BatchRun {
     }
 }
 
-fn check(
-    condition: &BatchCond,
-    step: usize,
-    depth: usize,
-    nodes: &mut usize,
-) -> Result<(), Error> {
+fn check(condition: &BatchCond, step: usize, depth: usize, nodes: &mut usize) -> Result<(), Error> {
     *nodes += 1;
     let depth =
         depth.checked_sub(1).ok_or_else(|| bad("a condition is nested too deeply".into()))?;
     match condition {
-        BatchCond::Ok(named) | BatchCond::Error(named) if *named as usize >= step => {
-            Err(bad(format!("the condition of step {step} names step {named}, which is not before")))
-        }
+        BatchCond::Ok(named) | BatchCond::Error(named) if *named as usize >= step => Err(bad(
+            format!("the condition of step {step} names step {named}, which is not before"),
+        )),
         BatchCond::Ok(_) | BatchCond::Error(_) | BatchCond::IsAutocommit => Ok(()),
         BatchCond::Not(inner) => check(inner, step, depth, nodes),
         BatchCond::And(all) | BatchCond::Or(all) => {

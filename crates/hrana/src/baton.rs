@@ -48,7 +48,8 @@ impl Batons {
 
     /// `now` in milliseconds since the Unix epoch.
     pub fn verify(&self, text: &str, now: u64) -> Result<Baton, Error> {
-        let forged = || Error::caller(codes::BATON_INVALID, "the baton is not one of this database");
+        let forged =
+            || Error::caller(codes::BATON_INVALID, "the baton is not one of this database");
         let mut bytes = [0; FIELDS + TAG];
         if BASE64.decode_slice(text, &mut bytes) != Ok(FIELDS + TAG) {
             return Err(forged());

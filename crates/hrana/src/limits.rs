@@ -14,7 +14,8 @@ pub const STORED_SQL_COUNT: usize = 512;
 pub const STORED_SQL_BYTES: usize = 4 << 20;
 /// Most open cursors of one WebSocket.
 pub const CURSORS_PER_CONNECTION: usize = 64;
-/// Largest message or request body, in bytes.
+/// Largest WebSocket message in either direction and largest request body, in bytes. The
+/// listener has to let as much pass.
 pub const MESSAGE_BYTES: usize = 16 << 20;
 /// Most requests in one HTTP pipeline.
 pub const PIPELINE_REQUESTS: usize = 1024;

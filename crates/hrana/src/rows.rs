@@ -188,8 +188,10 @@ impl CursorQueue {
                 return Ok(());
             }
             if self.room.wait_until(&mut state, give_up).timed_out() {
-                let why =
-                    Error::caller(codes::CURSOR_STALLED, "the cursor was not fetched from for too long");
+                let why = Error::caller(
+                    codes::CURSOR_STALLED,
+                    "the cursor was not fetched from for too long",
+                );
                 state.stopped = Some(why.clone());
                 return Err(why);
             }

@@ -148,7 +148,9 @@ fn authenticate(tokens: &dyn Tokens, headers: &HeaderMap) -> Result<Access, Erro
                 codes::AUTH_MISSING => Error::caller(codes::AUTH_HEADER_MISSING, error.message),
                 _ => error,
             })
-            .and_then(|access| if headers.contains_key(ORIGIN) { Err(page()) } else { Ok(access) });
+            .and_then(
+                |access| if headers.contains_key(ORIGIN) { Err(page()) } else { Ok(access) },
+            );
     };
     let header = header.to_str().map_err(|_| {
         Error::caller(codes::AUTH_HEADER_INVALID, "the Authorization header is no text")
@@ -166,9 +168,8 @@ fn authenticate(tokens: &dyn Tokens, headers: &HeaderMap) -> Result<Access, Erro
 
 async fn read_body(mut body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
     use http_body_util::BodyExt as _;
-    let too_large = || {
-        Error::caller(codes::MESSAGE_TOO_LARGE, format!("a request may have {limit} bytes"))
-    };
+    let too_large =
+        || Error::caller(codes::MESSAGE_TOO_LARGE, format!("a request may have {limit} bytes"));
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -210,7 +211,8 @@ fn accept(shared: &Arc<Shared>, headers: &HeaderMap) -> Response<Body> {
         Some((_, encoding)) => *encoding,
         None if none => Encoding::Json,
         None => {
-            let text = "none of the subprotocols is spoken here: hrana1, hrana2, hrana3, hrana3-protobuf";
+            let text =
+                "none of the subprotocols is spoken here: hrana1, hrana2, hrana3, hrana3-protobuf";
             return plain(StatusCode::BAD_REQUEST, text);
         }
     };

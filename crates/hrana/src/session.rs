@@ -29,22 +29,41 @@ pub mod close {
 pub enum Effect {
     Send(ServerMsg),
     /// Open a stream; the client has its answer already.
-    Open { stream_id: i32, access: Access },
+    Open {
+        stream_id: i32,
+        access: Access,
+    },
     /// Do this on the stream and answer the request.
-    Work { stream_id: i32, request_id: i32, work: Work },
+    Work {
+        stream_id: i32,
+        request_id: i32,
+        work: Work,
+    },
     /// Close the stream (after its work) and forget it, then answer.
-    CloseStream { stream_id: i32, request_id: i32 },
+    CloseStream {
+        stream_id: i32,
+        request_id: i32,
+    },
     OpenCursor {
         stream_id: i32,
         cursor_id: i32,
         request_id: i32,
         steps: Vec<(Option<BatchCond>, Step)>,
     },
-    Fetch { cursor_id: i32, request_id: i32, max_count: usize },
+    Fetch {
+        cursor_id: i32,
+        request_id: i32,
+        max_count: usize,
+    },
     /// Close the cursor and forget it. The answer is a [`Effect::Send`] of its own.
-    CloseCursor { cursor_id: i32 },
+    CloseCursor {
+        cursor_id: i32,
+    },
     /// Close the WebSocket; nothing follows.
-    Disconnect { code: u16, reason: String },
+    Disconnect {
+        code: u16,
+        reason: String,
+    },
 }
 
 /// The state of one WebSocket.
@@ -167,10 +186,9 @@ impl Session {
             }
             Request::StoreSql { sql_id, sql } => {
                 match self.stored.store(sql_id, sql, &self.limits) {
-                    Ok(()) => Ok(Effect::Send(ok(
-                        request_id,
-                        Response::Stream(StreamResponse::StoreSql),
-                    ))),
+                    Ok(()) => {
+                        Ok(Effect::Send(ok(request_id, Response::Stream(StreamResponse::StoreSql))))
+                    }
                     Err(StoreError::Full(error)) => Err(error),
                     Err(StoreError::InUse) => {
                         return self.violated(format!("SQL id {sql_id} is in use"));
@@ -237,9 +255,11 @@ impl Session {
                 ];
             }
         };
-        vec![answered.unwrap_or_else(|error| {
-            Effect::Send(ServerMsg::ResponseError { request_id, error })
-        })]
+        vec![
+            answered.unwrap_or_else(|error| {
+                Effect::Send(ServerMsg::ResponseError { request_id, error })
+            }),
+        ]
     }
 
     fn open_stream(&mut self, request_id: i32, stream_id: i32, access: Access) -> Vec<Effect> {
@@ -262,10 +282,7 @@ impl Session {
         self.open_streams += 1;
         // The answer does not wait for the connection: if it cannot be opened, each request on
         // the stream says why, as the protocol allows.
-        vec![
-            Effect::Open { stream_id, access },
-            Effect::Send(ok(request_id, Response::OpenStream)),
-        ]
+        vec![Effect::Open { stream_id, access }, Effect::Send(ok(request_id, Response::OpenStream))]
     }
 
     fn close_stream(&mut self, request_id: i32, stream_id: i32) -> Vec<Effect> {
@@ -298,10 +315,9 @@ impl Session {
         match self.streams.get(&stream_id) {
             Some(Slot::Open) => Ok(()),
             Some(Slot::Failed(error)) => Err(error.clone()),
-            None => Err(Error::caller(
-                codes::STREAM_UNKNOWN,
-                format!("stream {stream_id} is not open"),
-            )),
+            None => {
+                Err(Error::caller(codes::STREAM_UNKNOWN, format!("stream {stream_id} is not open")))
+            }
         }
     }
 }

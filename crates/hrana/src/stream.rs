@@ -30,8 +30,9 @@ impl Default for Cancel {
 }
 
 /// Takes the answer to one piece of work.
-pub type Reply =
-    Box<dyn FnOnce(Result<StreamResponse, Error>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+pub type Reply = Box<
+    dyn FnOnce(Result<StreamResponse, Error>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send,
+>;
 
 /// Called when a stream's task ends.
 pub type OnEnd = Box<dyn FnOnce() + Send>;
@@ -100,13 +101,7 @@ pub fn open(
         };
         let end = match opened {
             Ok(connection) => {
-                let stream = Stream {
-                    connection,
-                    limits,
-                    cancelled,
-                    began: None,
-                    poisoned: None,
-                };
+                let stream = Stream { connection, limits, cancelled, began: None, poisoned: None };
                 stream.run(&mut commands, idle).await
             }
             Err(error) => refuse_all(&mut commands, error).await,
@@ -207,9 +202,7 @@ impl Stream {
             return Err(error.clone());
         }
         match work {
-            Work::Execute(step) => {
-                Ok(StreamResponse::Execute(self.collect(step, budget).await?.0))
-            }
+            Work::Execute(step) => Ok(StreamResponse::Execute(self.collect(step, budget).await?.0)),
             Work::Batch(steps) => Ok(StreamResponse::Batch(self.batch(steps, budget).await?)),
             Work::Sequence(sql) => {
                 let (call, deadline) = self.call(None);
@@ -438,7 +431,8 @@ impl Call<'_> {
         };
         drop(answer);
         stream.settle();
-        if result.is_err() && matches!(deadline, Deadline::Transaction(at) if at <= Instant::now()) {
+        if result.is_err() && matches!(deadline, Deadline::Transaction(at) if at <= Instant::now())
+        {
             stream.time_out().await;
             return Err(stream.poisoned.clone().unwrap_or_else(cancelled));
         }
@@ -468,8 +462,6 @@ fn cancelled() -> Error {
     Error::caller(codes::CANCELLED, "the client left")
 }
 
-fn separate(
-    steps: Vec<(Option<BatchCond>, Step)>,
-) -> (Vec<Option<BatchCond>>, Vec<Option<Step>>) {
+fn separate(steps: Vec<(Option<BatchCond>, Step)>) -> (Vec<Option<BatchCond>>, Vec<Option<Step>>) {
     steps.into_iter().map(|(condition, step)| (condition, Some(step))).unzip()
 }

@@ -14,9 +14,7 @@ use crate::rows::{Budget, CursorQueue};
 use crate::session::{Effect, Session, close};
 use crate::stored_sql::Work;
 use crate::stream::{self, Cancel, Reply, StreamHandle};
-use crate::{
-    Backend, ClientMsg, Encoding, Error, Limits, Response, ServerMsg, Tokens, codes,
-};
+use crate::{Backend, ClientMsg, Encoding, Error, Limits, Response, ServerMsg, Tokens, codes};
 
 /// What a connection needs.
 pub struct Parts {
@@ -39,7 +37,7 @@ pub async fn run(
     let mut driver = Driver {
         backend,
         limits: Arc::clone(&limits),
-        outbox: Outbox { encoding, to_client },
+        outbox: Outbox { encoding, max_bytes: limits.message_bytes, to_client },
         cancel: Cancel::default(),
         streams: FxHashMap::default(),
         cursors: FxHashMap::default(),
@@ -114,6 +112,7 @@ fn read(encoding: Encoding, limits: &Limits, message: WebSocketMessage) -> Incom
 #[derive(Clone)]
 struct Outbox {
     encoding: Encoding,
+    max_bytes: usize,
     to_client: mpsc::Sender<WebSocketMessage>,
 }
 
@@ -122,7 +121,20 @@ struct Gone;
 
 impl Outbox {
     async fn send(&self, message: ServerMsg) -> Result<(), Gone> {
-        let bytes = self.encoding.write_server(message);
+        let request_id = match &message {
+            ServerMsg::ResponseOk { request_id, .. } => *request_id,
+            _ => 0,
+        };
+        let mut bytes = self.encoding.write_server(message);
+        // The limits of rows keep this rare: JSON of control characters is six times as long.
+        // Only an answer to a request can be that large.
+        if bytes.len() > self.max_bytes {
+            let error = Error::caller(
+                codes::RESPONSE_TOO_LARGE,
+                "the result is too large for one message: use a cursor, or ask for less",
+            );
+            bytes = self.encoding.write_server(ServerMsg::ResponseError { request_id, error });
+        }
         let message = match self.encoding {
             // What is written is UTF-8 by construction.
             Encoding::Json => match String::from_utf8(bytes) {
@@ -184,7 +196,8 @@ impl Driver {
                 Effect::Work { stream_id, request_id, work } => {
                     let reply = self.outbox.reply(request_id, permit.take());
                     if let Some(stream) = self.streams.get(&stream_id)
-                        && let Err((reply, error)) = stream.work(work, Budget::new(&self.limits), reply)
+                        && let Err((reply, error)) =
+                            stream.work(work, Budget::new(&self.limits), reply)
                     {
                         reply(Err(error)).await;
                     }
@@ -192,7 +205,8 @@ impl Driver {
                 Effect::CloseStream { stream_id, request_id } => {
                     let reply = self.outbox.reply(request_id, permit.take());
                     if let Some(stream) = self.streams.remove(&stream_id)
-                        && let Err((reply, _)) = stream.work(Work::Close, Budget::new(&self.limits), reply)
+                        && let Err((reply, _)) =
+                            stream.work(Work::Close, Budget::new(&self.limits), reply)
                     {
                         // Ended by itself before: closed is what the client wants.
                         reply(Ok(crate::StreamResponse::Close)).await;

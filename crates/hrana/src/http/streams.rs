@@ -80,8 +80,7 @@ fn open(shared: &Shared, access: Access) -> Result<HttpStream, Error> {
         drop(ended);
     });
     let idle = shared.limits.http_stream_idle;
-    let handle =
-        stream::open(&shared.backend, access, &shared.limits, idle, &cancel, Some(on_end));
+    let handle = stream::open(&shared.backend, access, &shared.limits, idle, &cancel, Some(on_end));
     Ok(HttpStream {
         id,
         sequence: 0,

@@ -129,14 +129,12 @@ impl RawRequest<'_> {
         Ok(match &*self.r#type {
             "open_stream" => Request::OpenStream { stream_id: stream? },
             "close_stream" => Request::CloseStream { stream_id: stream? },
-            "execute" => Request::Execute {
-                stream_id: stream?,
-                stmt: need(self.stmt, "stmt")?.stmt()?,
-            },
-            "batch" => Request::Batch {
-                stream_id: stream?,
-                batch: need(self.batch, "batch")?.batch()?,
-            },
+            "execute" => {
+                Request::Execute { stream_id: stream?, stmt: need(self.stmt, "stmt")?.stmt()? }
+            }
+            "batch" => {
+                Request::Batch { stream_id: stream?, batch: need(self.batch, "batch")?.batch()? }
+            }
             "sequence" => Request::Sequence { stream_id: stream?, sql },
             "describe" => Request::Describe { stream_id: stream?, sql },
             "get_autocommit" => Request::GetAutocommit { stream_id: stream? },
@@ -182,8 +180,7 @@ impl RawStmt<'_> {
     fn stmt(self) -> Result<Stmt, Malformed> {
         let args = self.args.unwrap_or_default().into_iter().map(RawValue::value);
         let named = self.named_args.unwrap_or_default().into_iter();
-        let named =
-            named.map(|arg| Ok(NamedArg { name: arg.name, value: arg.value.value()? }));
+        let named = named.map(|arg| Ok(NamedArg { name: arg.name, value: arg.value.value()? }));
         Ok(Stmt {
             sql: SqlRef { sql: self.sql, sql_id: self.sql_id },
             args: args.collect::<Result<_, _>>()?,

@@ -83,9 +83,10 @@ fn stream_request(request: s::StreamRequest) -> Result<StreamRequest, Malformed>
 
 fn stmt(stmt: Option<s::Stmt>) -> Result<Stmt, Malformed> {
     let stmt = need(stmt, "stmt")?;
-    let named = stmt.named_args.into_iter().map(|arg| {
-        Ok(NamedArg { name: arg.name, value: value(need(arg.value, "value")?)? })
-    });
+    let named = stmt
+        .named_args
+        .into_iter()
+        .map(|arg| Ok(NamedArg { name: arg.name, value: value(need(arg.value, "value")?)? }));
     Ok(Stmt {
         sql: SqlRef { sql: stmt.sql, sql_id: stmt.sql_id },
         args: stmt.args.into_iter().map(value).collect::<Result<_, _>>()?,

@@ -12,13 +12,10 @@ pub fn write_server(message: ServerMsg) -> Vec<u8> {
     use s::ServerMsgMsg as M;
     let msg = match message {
         ServerMsg::HelloOk => M::HelloOk(s::Empty {}),
-        ServerMsg::HelloError(told) => {
-            M::HelloError(s::HelloErrorMsg { error: Some(error(told)) })
+        ServerMsg::HelloError(told) => M::HelloError(s::HelloErrorMsg { error: Some(error(told)) }),
+        ServerMsg::ResponseOk { request_id, response: told } => {
+            M::ResponseOk(s::ResponseOkMsg { request_id, response: Some(response(told)) })
         }
-        ServerMsg::ResponseOk { request_id, response: told } => M::ResponseOk(s::ResponseOkMsg {
-            request_id,
-            response: Some(response(told)),
-        }),
         ServerMsg::ResponseError { request_id, error: told } => {
             M::ResponseError(s::ResponseErrorMsg { request_id, error: Some(error(told)) })
         }

@@ -1,3 +1,9 @@
 //! Tests of the crate from the outside.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod codec;
+mod http;
+mod session;
 mod support;
+mod websocket;

@@ -12,8 +12,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection as Sqlite, TransactionState};
 use tokio::sync::oneshot;
 use verge_hrana::{
-    Access, Answer, Backend, Col, Connection, Control, DescribeCol, DescribeResult, Done, Error, Interrupt,
-    Rows, Statement, Transaction, Value, codes, sqlite_code,
+    Access, Answer, Backend, Col, Connection, Control, DescribeCol, DescribeResult, Done, Error,
+    Interrupt, Rows, Statement, Transaction, Value, codes, sqlite_code,
 };
 use verge_types::Blame;
 
