@@ -1,0 +1,184 @@
+//! The log: every committed segment, in files that are only ever appended to. It is the truth; a
+//! segment counts once its file was synced.
+//!
+//! Files are named after their first segment, `<epoch>-<txid>.log` in hexadecimal. The writer has
+//! the [`Log`]; readers share its [`LogIndex`].
+
+mod open;
+mod reader;
+mod record;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use verge_types::Position;
+
+pub use reader::LogReader;
+
+use crate::disk::{Disk, DiskFile};
+use record::{HEAD_LEN, Head};
+
+/// Records up to this size are written in one call, head and all.
+const ONE_WRITE: usize = 1 << 20;
+
+/// What readers and the writer know together.
+pub(crate) struct LogIndex {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    files: Mutex<Files>,
+}
+
+struct Files {
+    /// Rising; the last is the one that is written.
+    list: Vec<FileEntry>,
+    /// The position before the first kept segment.
+    base: Position,
+    /// The last durable segment.
+    end: Position,
+}
+
+#[derive(Clone, Debug)]
+struct FileEntry {
+    first: Position,
+    /// Durable bytes.
+    len: u64,
+}
+
+impl LogIndex {
+    fn path(&self, first: Position) -> PathBuf {
+        self.dir.join(format!("{:016x}-{:016x}.log", first.epoch, first.txid))
+    }
+
+    /// The position before the first kept segment.
+    pub(crate) fn base(&self) -> Position {
+        self.files.lock().base
+    }
+
+    /// Durable bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.lock().list.iter().map(|file| file.len).sum()
+    }
+}
+
+/// The writer's side.
+pub(crate) struct Log {
+    index: Arc<LogIndex>,
+    tail: Option<Arc<dyn DiskFile>>,
+    /// A file is closed once it is this long, in bytes.
+    file_limit: u64,
+}
+
+impl Log {
+    pub(crate) fn index(&self) -> &Arc<LogIndex> {
+        &self.index
+    }
+
+    pub(crate) fn end(&self) -> Position {
+        self.index.files.lock().end
+    }
+
+    /// Appends segments that follow each other and the log's end, and makes them durable. On
+    /// error nothing of it counts; call [`Self::cut_tail`], and stop acknowledging.
+    pub(crate) fn append(&mut self, segments: &[(Position, Bytes)]) -> io::Result<()> {
+        let Some((first, _)) = segments.first() else { return Ok(()) };
+        let (mut tail_len, end) = {
+            let files = self.index.files.lock();
+            (files.list.last().map_or(0, |file| file.len), files.end)
+        };
+        assert_eq!(first.txid, end.txid + 1, "a segment is appended out of turn");
+        let fresh = self.tail.is_none() || tail_len >= self.file_limit;
+        if fresh {
+            // A file left over by a failed append is written over from its beginning.
+            let file = self.index.disk.open(&self.index.path(*first), true)?;
+            file.set_len(0)?;
+            self.tail = Some(file);
+            tail_len = 0;
+        }
+        let Some(file) = &self.tail else { return Ok(()) };
+        let mut at = tail_len;
+        let mut buffer = Vec::new();
+        for (_, segment) in segments {
+            let len = u32::try_from(segment.len()).map_err(io::Error::other)?;
+            buffer.extend_from_slice(&Head { len, durable: end.txid }.encode());
+            if segment.len() <= ONE_WRITE {
+                buffer.extend_from_slice(segment);
+            }
+            if buffer.len() > ONE_WRITE || segment.len() > ONE_WRITE {
+                file.write_all_at(&buffer, at)?;
+                at += buffer.len() as u64;
+                buffer.clear();
+            }
+            if segment.len() > ONE_WRITE {
+                file.write_all_at(segment, at)?;
+                at += segment.len() as u64;
+            }
+        }
+        file.write_all_at(&buffer, at)?;
+        at += buffer.len() as u64;
+        file.sync_data()?;
+        if fresh {
+            self.index.disk.sync_dir(&self.index.dir)?;
+        }
+        let mut files = self.index.files.lock();
+        if fresh {
+            files.list.push(FileEntry { first: *first, len: at });
+        } else if let Some(entry) = files.list.last_mut() {
+            entry.len = at;
+        }
+        if let Some((last, _)) = segments.last() {
+            files.end = *last;
+        }
+        Ok(())
+    }
+
+    /// After a failed append: cuts off what was written and not counted, so that a later opening
+    /// does not take it for durable. The file in question is not written again.
+    pub(crate) fn cut_tail(&mut self, failed: Position) -> io::Result<()> {
+        self.tail = None;
+        let disk = &self.index.disk;
+        let last = self.index.files.lock().list.last().cloned();
+        let unfinished = self.index.path(failed);
+        if last.as_ref().is_none_or(|file| file.first != failed) && disk.exists(&unfinished) {
+            disk.remove_file(&unfinished)?;
+            disk.sync_dir(&self.index.dir)?;
+        }
+        if let Some(entry) = last {
+            let file = disk.open(&self.index.path(entry.first), false)?;
+            if file.len()? > entry.len {
+                file.set_len(entry.len)?;
+                file.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest files while the log is longer than `max_bytes`, but none with a segment
+    /// after `keep_after`, and never the last.
+    pub(crate) fn trim(&mut self, keep_after: Position, max_bytes: u64) -> io::Result<()> {
+        loop {
+            let first = {
+                let mut files = self.index.files.lock();
+                let total: u64 = files.list.iter().map(|file| file.len).sum();
+                let [oldest, next, ..] = files.list.as_slice() else { return Ok(()) };
+                if total <= max_bytes || next.first.txid > keep_after.txid + 1 {
+                    return Ok(());
+                }
+                let (first, next) = (oldest.first, next.first);
+                // Which epoch that was is known from the segment; txid alone orders within a log.
+                files.base = Position::new(first.epoch, next.txid - 1);
+                files.list.remove(0);
+                first
+            };
+            self.index.disk.remove_file(&self.index.path(first))?;
+            self.index.disk.sync_dir(&self.index.dir)?;
+        }
+    }
+}
+
+/// Bytes of a record that holds a segment of `len` bytes.
+fn record_len(len: u32) -> u64 {
+    HEAD_LEN as u64 + u64::from(len)
+}

@@ -1,0 +1,159 @@
+//! Reads segments in order, from a position on, up to what is durable.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use verge_types::Position;
+
+use super::record::{HEAD_LEN, Head, PEEK};
+use super::{LogIndex, record_len};
+use crate::disk::DiskFile;
+use crate::error::Error;
+use crate::segment::{Header, Segment};
+
+/// A place in a dataset's log. Each segment that it yields was durable and is checked again.
+pub struct LogReader {
+    index: Arc<LogIndex>,
+    /// The last segment read, or where reading began.
+    after: Position,
+    /// File (by its first position) and where in it the next record is.
+    place: Option<(Position, Arc<dyn DiskFile>, u64)>,
+}
+
+impl LogReader {
+    /// Reads what follows `after`.
+    ///
+    /// # Errors
+    /// `NeedSnapshot` if the log no longer reaches back to it, `Diverged` if it is not in this
+    /// log's history.
+    pub(crate) fn new(index: Arc<LogIndex>, after: Position) -> Result<Self, Error> {
+        let mut reader = Self { index, after, place: None };
+        let (base, end) = {
+            let files = reader.index.files.lock();
+            (files.base, files.end)
+        };
+        let diverged = Error::Diverged { at: after, why: "it is not in this history" };
+        if after.txid > end.txid || (after.txid == end.txid && after != end) {
+            return Err(diverged);
+        }
+        if after.txid < base.txid {
+            return Err(Error::NeedSnapshot { from: after });
+        }
+        if after == end {
+            return Ok(reader);
+        }
+        // Walk to it by headers, from the beginning of the file that has its successor.
+        let start = {
+            let files = reader.index.files.lock();
+            let next = after.txid + 1;
+            files.list.iter().rfind(|file| file.first.txid <= next).map(|file| file.first)
+        };
+        let Some(start) = start else { return Err(Error::NeedSnapshot { from: after }) };
+        reader.enter(start)?;
+        while let Some((header, _)) = reader.peek()? {
+            if header.position.txid > after.txid {
+                if header.previous() != after {
+                    return Err(diverged);
+                }
+                break;
+            }
+            reader.step(&header);
+        }
+        reader.after = after;
+        Ok(reader)
+    }
+
+    /// The last segment read, or where reading began.
+    pub fn position(&self) -> Position {
+        self.after
+    }
+
+    /// The next durable segment, or `None` at the end of what is durable now. Reads files, mostly
+    /// from the page cache; does not wait.
+    pub fn next(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
+        if self.place.is_none() {
+            let start = {
+                let files = self.index.files.lock();
+                if files.end.txid <= self.after.txid {
+                    return Ok(None);
+                }
+                let next = self.after.txid + 1;
+                files.list.iter().rfind(|file| file.first.txid <= next).map(|file| file.first)
+            };
+            *self = match start {
+                Some(_) => Self::new(self.index.clone(), self.after)?,
+                None => return Err(Error::NeedSnapshot { from: self.after }),
+            };
+        }
+        let Some((header, at)) = self.peek()? else { return Ok(None) };
+        let damaged = || Error::corrupt("the log", format!("{} does not hold", header.position));
+        if header.previous() != self.after {
+            return Err(damaged());
+        }
+        let Some((_, file, _)) = &self.place else { return Ok(None) };
+        let mut bytes = vec![0; header.len()];
+        file.read_exact_at(&mut bytes, at).map_err(Error::io("reading the log"))?;
+        if !Segment::check(&header, &bytes) {
+            return Err(damaged());
+        }
+        self.step(&header);
+        Ok(Some((header, bytes.into())))
+    }
+
+    /// The next record's header and where its segment begins; moves to the next file at the end
+    /// of one.
+    fn peek(&mut self) -> Result<Option<(Header, u64)>, Error> {
+        loop {
+            let Some((first, file, at)) = self.place.clone() else { return Ok(None) };
+            let (len, next_file) = {
+                let files = self.index.files.lock();
+                let place = files.list.iter().position(|entry| entry.first == first);
+                match place {
+                    Some(place) => {
+                        (files.list[place].len, files.list.get(place + 1).map(|entry| entry.first))
+                    }
+                    // Removed meanwhile: the open file is read to its end.
+                    None => (
+                        file.len().map_err(Error::io("reading the log"))?,
+                        files.list.first().map(|entry| entry.first),
+                    ),
+                }
+            };
+            if at >= len {
+                match next_file {
+                    Some(next) if next.txid > first.txid => self.enter(next)?,
+                    _ => return Ok(None),
+                }
+                continue;
+            }
+            let mut peek = [0; PEEK];
+            file.read_exact_at(&mut peek, at).map_err(Error::io("reading the log"))?;
+            let header = Head::decode(&peek)
+                .and_then(|head| {
+                    let header = Header::decode(&peek[HEAD_LEN..]).ok()?;
+                    (header.len() == head.len as usize).then_some(header)
+                })
+                .ok_or_else(|| Error::corrupt("the log", "a record's head does not hold"))?;
+            return Ok(Some((header, at + HEAD_LEN as u64)));
+        }
+    }
+
+    fn enter(&mut self, first: Position) -> Result<(), Error> {
+        let path = self.index.path(first);
+        let file = match self.index.disk.open(&path, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NeedSnapshot { from: self.after });
+            }
+            other => other.map_err(Error::io("opening a log file"))?,
+        };
+        self.place = Some((first, file, 0));
+        Ok(())
+    }
+
+    fn step(&mut self, header: &Header) {
+        if let Some((_, _, at)) = &mut self.place {
+            *at += record_len(u32::try_from(header.len()).unwrap_or(u32::MAX));
+        }
+        self.after = header.position;
+    }
+}

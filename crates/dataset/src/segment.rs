@@ -1,0 +1,360 @@
+//! A segment: the pages that one group of transactions changed, as bytes.
+//!
+//! Layout, little-endian: a header of 96 bytes, then a body. The body is `page_count` page numbers
+//! (u32, rising) and then as many pages, plain or as one zstd frame. Both parts carry a hash.
+//!
+//! ```text
+//!  0 magic "VSG1"    4 flags (1 = zstd)   8 epoch           16 txid
+//! 24 previous epoch 32 wall time, ms     40 page size       44 database size, pages
+//! 48 page count     52 body length       56 checksum before 64 checksum after
+//! 72 dataset tag    76 zero              80 body hash       88 header hash
+//! ```
+//!
+//! The decoder takes bytes from anywhere: it never panics and allocates no more than
+//! [`MAX_RAW_BODY`] and what the header, once its hash holds, declares.
+
+use bytes::Bytes;
+use verge_types::Position;
+
+use crate::checksum::hash;
+use crate::genesis::is_page_size;
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 96;
+/// Largest body before compression: page numbers and pages. One transaction that changes more is
+/// refused, so no segment is larger.
+pub const MAX_RAW_BODY: u64 = 3 << 30;
+
+const MAGIC: &[u8; 4] = b"VSG1";
+const FLAG_ZSTD: u32 = 1;
+
+/// How bodies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    /// zstd at this level, when it makes the body smaller.
+    Zstd(i32),
+}
+
+/// Everything about a segment but its pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub position: Position,
+    /// Epoch of the segment before; its txid is one less.
+    pub previous_epoch: u64,
+    /// The primary's clock when the group was committed, ms since 1970.
+    pub wall_ms: u64,
+    pub page_size: u32,
+    /// Size of the database after the segment, in pages.
+    pub db_pages: u32,
+    pub page_count: u32,
+    /// Stored length of the body, in bytes.
+    pub body_len: u32,
+    pub checksum_before: u64,
+    pub checksum_after: u64,
+    /// [`verge_types::DatasetId::tag`].
+    pub tag: u32,
+    flags: u32,
+    body_hash: u64,
+}
+
+/// Why bytes are not a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("it is cut short")]
+    Short,
+    #[error("it does not begin as a segment of this format")]
+    Magic,
+    #[error("its header's hash does not hold")]
+    HeaderHash,
+    #[error("its body's hash does not hold")]
+    BodyHash,
+    #[error("its header contradicts itself: {0}")]
+    Header(&'static str),
+    #[error("its body cannot be decompressed to the declared size")]
+    Compression,
+    #[error("its page numbers do not rise within the database")]
+    Pages,
+}
+
+impl Header {
+    pub fn previous(&self) -> Position {
+        Position::new(self.previous_epoch, self.position.txid.saturating_sub(1))
+    }
+
+    /// Length of the whole segment, in bytes.
+    pub fn len(&self) -> usize {
+        HEADER_LEN + self.body_len as usize
+    }
+
+    fn raw_len(&self) -> u64 {
+        u64::from(self.page_count) * (4 + u64::from(self.page_size))
+    }
+
+    /// Reads a header from the beginning of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let bytes: &[u8; HEADER_LEN] =
+            bytes.get(..HEADER_LEN).and_then(|b| b.try_into().ok()).ok_or(DecodeError::Short)?;
+        if &bytes[..4] != MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        if hash(&bytes[..88]) != get_u64(bytes, 88) {
+            return Err(DecodeError::HeaderHash);
+        }
+        let header = Self {
+            flags: get_u32(bytes, 4),
+            position: Position::new(get_u64(bytes, 8), get_u64(bytes, 16)),
+            previous_epoch: get_u64(bytes, 24),
+            wall_ms: get_u64(bytes, 32),
+            page_size: get_u32(bytes, 40),
+            db_pages: get_u32(bytes, 44),
+            page_count: get_u32(bytes, 48),
+            body_len: get_u32(bytes, 52),
+            checksum_before: get_u64(bytes, 56),
+            checksum_after: get_u64(bytes, 64),
+            tag: get_u32(bytes, 72),
+            body_hash: get_u64(bytes, 80),
+        };
+        let wrong = if !is_page_size(header.page_size) {
+            "page size"
+        } else if header.position.txid == 0 || header.position.epoch < header.previous_epoch {
+            "position"
+        } else if header.page_count > header.db_pages || header.db_pages == 0 {
+            "page count"
+        } else if header.flags & !FLAG_ZSTD != 0 {
+            "flags"
+        } else if header.raw_len() > MAX_RAW_BODY {
+            "size"
+        } else if header.flags == 0 && u64::from(header.body_len) != header.raw_len() {
+            "body length"
+        } else {
+            return Ok(header);
+        };
+        Err(DecodeError::Header(wrong))
+    }
+
+    fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..4].copy_from_slice(MAGIC);
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(4, &self.flags.to_le_bytes());
+        put(8, &self.position.epoch.to_le_bytes());
+        put(16, &self.position.txid.to_le_bytes());
+        put(24, &self.previous_epoch.to_le_bytes());
+        put(32, &self.wall_ms.to_le_bytes());
+        put(40, &self.page_size.to_le_bytes());
+        put(44, &self.db_pages.to_le_bytes());
+        put(48, &self.page_count.to_le_bytes());
+        put(52, &self.body_len.to_le_bytes());
+        put(56, &self.checksum_before.to_le_bytes());
+        put(64, &self.checksum_after.to_le_bytes());
+        put(72, &self.tag.to_le_bytes());
+        put(80, &self.body_hash.to_le_bytes());
+        let own = hash(&bytes[..88]);
+        bytes[88..].copy_from_slice(&own.to_le_bytes());
+        bytes
+    }
+}
+
+/// What the writer knows of a segment before it is bytes.
+pub(crate) struct Draft {
+    pub(crate) position: Position,
+    pub(crate) previous_epoch: u64,
+    pub(crate) wall_ms: u64,
+    pub(crate) page_size: u32,
+    pub(crate) db_pages: u32,
+    pub(crate) checksum_before: u64,
+    pub(crate) checksum_after: u64,
+    pub(crate) tag: u32,
+}
+
+impl Draft {
+    /// `pages` rise by number. `None` if they are more than a segment can hold.
+    pub(crate) fn encode<'a>(
+        self,
+        pages: impl ExactSizeIterator<Item = (u32, &'a [u8])> + Clone,
+        compression: Compression,
+    ) -> Option<Bytes> {
+        let page_count = u32::try_from(pages.len()).ok()?;
+        let raw_len = u64::from(page_count) * (4 + u64::from(self.page_size));
+        if raw_len > MAX_RAW_BODY {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(HEADER_LEN + usize::try_from(raw_len).ok()?);
+        bytes.resize(HEADER_LEN, 0);
+        for (number, _) in pages.clone() {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for (_, page) in pages {
+            bytes.extend_from_slice(page);
+        }
+        let mut flags = 0;
+        if let Compression::Zstd(level) = compression {
+            let raw = &bytes[HEADER_LEN..];
+            if let Ok(small) = zstd::bulk::compress(raw, level)
+                && small.len() < raw.len()
+            {
+                flags = FLAG_ZSTD;
+                bytes.truncate(HEADER_LEN);
+                bytes.extend_from_slice(&small);
+            }
+        }
+        let header = Header {
+            position: self.position,
+            previous_epoch: self.previous_epoch,
+            wall_ms: self.wall_ms,
+            page_size: self.page_size,
+            db_pages: self.db_pages,
+            page_count,
+            body_len: u32::try_from(bytes.len() - HEADER_LEN).ok()?,
+            checksum_before: self.checksum_before,
+            checksum_after: self.checksum_after,
+            tag: self.tag,
+            flags,
+            body_hash: hash(&bytes[HEADER_LEN..]),
+        };
+        bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        Some(Bytes::from(bytes))
+    }
+}
+
+/// A decoded segment: both hashes hold, and the pages are plain.
+pub struct Segment {
+    pub header: Header,
+    body: Bytes,
+}
+
+impl Segment {
+    /// Decodes exactly one segment. Plain bodies are shared with `bytes`, not copied.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let header = Header::decode(bytes)?;
+        if bytes.len() != header.len() {
+            return Err(DecodeError::Short);
+        }
+        let stored = bytes.slice(HEADER_LEN..);
+        if hash(&stored) != header.body_hash {
+            return Err(DecodeError::BodyHash);
+        }
+        let body = if header.flags & FLAG_ZSTD == 0 {
+            stored
+        } else {
+            let raw_len =
+                usize::try_from(header.raw_len()).map_err(|_| DecodeError::Compression)?;
+            let raw =
+                zstd::bulk::decompress(&stored, raw_len).map_err(|_| DecodeError::Compression)?;
+            if raw.len() != raw_len {
+                return Err(DecodeError::Compression);
+            }
+            Bytes::from(raw)
+        };
+        let segment = Self { header, body };
+        let mut last = 0;
+        for (number, _) in segment.pages() {
+            if number <= last || number > segment.header.db_pages {
+                return Err(DecodeError::Pages);
+            }
+            last = number;
+        }
+        Ok(segment)
+    }
+
+    /// Whether the hashes of a whole segment hold; does not decompress.
+    pub(crate) fn check(header: &Header, bytes: &[u8]) -> bool {
+        bytes.len() == header.len() && hash(&bytes[HEADER_LEN..]) == header.body_hash
+    }
+
+    /// Page numbers, rising, each with its image.
+    pub fn pages(&self) -> impl ExactSizeIterator<Item = (u32, &[u8])> + Clone {
+        let (numbers, images) = self.body.split_at(4 * self.header.page_count as usize);
+        numbers
+            .chunks_exact(4)
+            .map(|number| get_u32(number, 0))
+            .zip(images.chunks_exact(self.header.page_size as usize))
+    }
+}
+
+/// `bytes` reach that far: every caller has checked.
+fn get_u32(bytes: &[u8], at: usize) -> u32 {
+    let mut value = [0; 4];
+    value.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(value)
+}
+
+fn get_u64(bytes: &[u8], at: usize) -> u64 {
+    let mut value = [0; 8];
+    value.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(compression: Compression) -> Bytes {
+        let pages: Vec<(u32, Vec<u8>)> =
+            [1, 5, 9].map(|n| (n, vec![u8::try_from(n).unwrap(); 512])).into();
+        let draft = Draft {
+            position: Position::new(3, 7),
+            previous_epoch: 2,
+            wall_ms: 1,
+            page_size: 512,
+            db_pages: 9,
+            checksum_before: 11,
+            checksum_after: 12,
+            tag: 13,
+        };
+        draft.encode(pages.iter().map(|(n, p)| (*n, p.as_slice())), compression).unwrap()
+    }
+
+    #[test]
+    fn a_segment_survives_the_way_to_bytes_and_back() {
+        for compression in [Compression::None, Compression::Zstd(1)] {
+            let segment = Segment::decode(&sample(compression)).unwrap();
+            assert_eq!(segment.header.position, Position::new(3, 7));
+            assert_eq!(segment.header.previous(), Position::new(2, 6));
+            let pages: Vec<_> = segment.pages().map(|(n, page)| (n, page[0], page.len())).collect();
+            assert_eq!(pages, [(1, 1, 512), (5, 5, 512), (9, 9, 512)]);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        for compression in [Compression::None, Compression::Zstd(1)] {
+            let good = sample(compression);
+            for at in 0..good.len() {
+                let mut bad = good.to_vec();
+                bad[at] ^= 0x10;
+                assert!(Segment::decode(&bad.into()).is_err(), "byte {at}");
+            }
+            for len in 0..good.len() {
+                assert!(Segment::decode(&good.slice(..len)).is_err(), "cut at {len}");
+            }
+        }
+    }
+
+    proptest! {
+        /// With hashes made to hold, so that the checks behind them are reached.
+        #[test]
+        fn the_decoder_never_panics(
+            fields in proptest::collection::vec(any::<u8>(), 84),
+            small in any::<bool>(),
+            body in proptest::collection::vec(any::<u8>(), 0..2_000),
+        ) {
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend(&fields);
+            if small {
+                bytes[4..8].copy_from_slice(&u32::from(fields[0] & 1).to_le_bytes());
+                bytes[40..44].copy_from_slice(&512u32.to_le_bytes());
+                bytes[44..48].copy_from_slice(&u32::from(fields[1]).to_le_bytes());
+                bytes[48..52].copy_from_slice(&u32::from(fields[2] & 3).to_le_bytes());
+            }
+            bytes[52..56].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+            bytes[80..88].copy_from_slice(&hash(&body).to_le_bytes());
+            let own = hash(&bytes[..88]);
+            bytes.extend(own.to_le_bytes());
+            bytes.extend(&body);
+            let _ = Segment::decode(&bytes.into()).map(|segment| segment.pages().count());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine through its public API, on real files.
+
+mod harness;
+mod primary;
+mod replica;
