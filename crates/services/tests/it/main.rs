@@ -1,0 +1,6 @@
+//! One binary, a module a topic.
+
+mod counts;
+mod hostile;
+mod statements;
+mod support;
