@@ -1,15 +1,22 @@
-//! Serves one SQLite file over Hrana, for trying clients:
-//! `cargo run -p verge-hrana --example serve -- 8080 data.db [full-token read-only-token]`.
+//! Serves one database over Hrana, for trying clients:
+//! `cargo run -p verge-hrana --example serve -- 8080 folder [full-token read-only-token]`.
 //!
-//! The database behind it is plain SQLite; nothing is replicated.
+//! The database is a dataset in that folder, as its primary; with `HRANA_BACKEND=sqlite` the
+//! path is a plain SQLite file.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use verge_dataset::{CreateOptions, Store, StoreConfig};
 use verge_gateway::{Gateway, GatewayConfig, NoAccessLog};
-use verge_hrana::{Access, HranaConfig, HranaService, Limits, Open, TokenList, Tokens};
-use verge_types::{Resolve, Routed};
+use verge_hrana::{
+    Access, Backend, DatabaseBackend, HranaConfig, HranaService, Limits, Open, TokenList, Tokens,
+};
+use verge_services::sql::{Database, Node, Policy};
+use verge_types::{DatasetId, Resolve, Routed};
 
+#[path = "../tests/it/support/home.rs"]
+mod home;
 #[path = "../tests/it/support/sqlite.rs"]
 mod sqlite;
 
@@ -25,7 +32,7 @@ impl Resolve for One {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let port: u16 = arguments.next().map_or(Ok(8080), |port| port.parse())?;
-    let path = arguments.next().ok_or("the second argument is the database's file")?.into();
+    let path = arguments.next().ok_or("the second argument is the database's path")?;
     let tokens: Arc<dyn Tokens> = match arguments.next() {
         None => Arc::new(Open),
         Some(full) => {
@@ -39,7 +46,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let write_transaction = Duration::from_millis(text.parse()?);
         config.limits = Limits { write_transaction, ..Limits::default() };
     }
-    let service = HranaService::new(Arc::new(sqlite::SqliteBackend { path }), tokens, config);
+    let plain = std::env::var("HRANA_BACKEND").is_ok_and(|backend| backend == "sqlite");
+    let backend: Arc<dyn Backend> = if plain {
+        Arc::new(sqlite::SqliteBackend { path: path.into() })
+    } else {
+        let id: DatasetId = "example/main".parse()?;
+        let store = Store::open(StoreConfig::new(path))?;
+        let dataset = match store.get(&id) {
+            Ok(dataset) => dataset,
+            Err(_) => store.create(&id, CreateOptions::default())?,
+        };
+        let node = Node { served_by: "example".into(), region: "local".into() };
+        let database =
+            Database::new(home::DatasetHome(dataset), None, node, policy(&config.limits));
+        Arc::new(DatabaseBackend::new(Arc::new(database), config.limits.write_transaction))
+    };
+    let service = HranaService::new(backend, tokens, config);
     let routed = Routed {
         app: "hrana".parse()?,
         service: Arc::new(service),
@@ -55,6 +77,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     gateway.serve(stop).await;
     Ok(())
+}
+
+/// Cursors may hand out more than a response holds: what one statement may give is only bounded
+/// by the protocol's own limits.
+fn policy(limits: &Limits) -> Policy {
+    Policy {
+        value_bytes: i32::try_from(limits.message_bytes).unwrap_or(i32::MAX),
+        result_rows: u64::MAX,
+        result_bytes: u64::MAX,
+        ..Policy::default()
+    }
 }
 
 fn rand_key() -> Result<[u8; 32], getrandom::Error> {

@@ -89,5 +89,7 @@ pub mod codes {
     pub const CURSOR_STALLED: &str = "CURSOR_STALLED";
     pub const TRANSACTION_TIMEOUT: &str = "TRANSACTION_TIMEOUT";
     pub const STATEMENT_TIMEOUT: &str = "STATEMENT_TIMEOUT";
+    /// Foreign keys cannot be turned off in this database.
+    pub const FOREIGN_KEYS_OFF: &str = "FOREIGN_KEYS_OFF_UNSUPPORTED";
     pub const CANCELLED: &str = "STREAM_CANCELLED";
 }

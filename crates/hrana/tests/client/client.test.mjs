@@ -16,7 +16,7 @@ for (const scheme of ["http", "ws"]) {
     before(() => { db = open(); });
     after(() => db.close());
     beforeEach(() => db.executeMultiple(`
-      DROP TABLE IF EXISTS users; DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS child;
+      DROP TABLE IF EXISTS child; DROP TABLE IF EXISTS users; DROP TABLE IF EXISTS t;
       CREATE TABLE t (a)`));
 
     test("the quick start of the README", async () => {
@@ -59,9 +59,8 @@ for (const scheme of ["http", "ws"]) {
       });
       assert.deepEqual(Object.values(got.rows[0]), [1, "two", 3]);
       const many = Array.from({ length: 300 }, (_, index) => index);
-      const sum = await db.execute(
-        `SELECT ${many.map(() => "?").join("+")}`, many);
-      assert.equal(sum.rows[0][0], 44850);
+      const found = await db.execute(`SELECT 299 IN (${many.map(() => "?").join(",")})`, many);
+      assert.equal(found.rows[0][0], 1);
       for (const args of [[], [1, 2], { nobody: 1 }]) {
         await assert.rejects(db.execute({ sql: "SELECT ?", args }), { code: "ARGS_INVALID" });
       }
@@ -127,11 +126,12 @@ for (const scheme of ["http", "ws"]) {
       assert.equal((await db.execute("SELECT count(*) FROM t")).rows[0][0], 3);
     });
 
-    test("migrate turns foreign keys off and on again", async () => {
+    test("migrate may break foreign keys on its way", async () => {
       await db.migrate([
         "CREATE TABLE users (id INTEGER PRIMARY KEY)",
         "CREATE TABLE child (of REFERENCES users (id))",
         "INSERT INTO child VALUES (77)",
+        "INSERT INTO users VALUES (77)",
       ]);
       assert.equal((await db.execute("SELECT of FROM child")).rows[0].of, 77);
       await assert.rejects(db.migrate(["CREATE TABLE x (a)", "SELECT foobar"]));
@@ -191,12 +191,16 @@ for (const scheme of ["http", "ws"]) {
       assert.equal((await db.execute("SELECT count(*) FROM t")).rows[0][0], 2);
     });
 
-    test("a second writer waits and is told that the database is busy", async () => {
+    test("a second writer waits for the first", async () => {
       const first = await db.transaction("write");
       await first.execute("INSERT INTO t VALUES (1)");
       const second = await db.transaction("write");
-      await assert.rejects(second.execute("INSERT INTO t VALUES (2)"), { code: "SQLITE_BUSY" });
+      const waiting = second.execute("INSERT INTO t VALUES (2)");
+      await new Promise((resolve) => setTimeout(resolve, 50));
       await first.commit();
+      await waiting;
+      await second.commit();
+      assert.equal((await db.execute("SELECT count(*) FROM t")).rows[0][0], 2);
     });
 
     test("many at a time", async () => {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod codec;
+mod database;
 mod http;
 mod session;
 mod support;

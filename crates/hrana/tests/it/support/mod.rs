@@ -1,5 +1,6 @@
 //! What the tests share: a service over a database of its own.
 
+pub mod home;
 pub mod sqlite;
 
 use std::path::Path;
@@ -9,9 +10,11 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
-use verge_hrana::{Access, HranaConfig, HranaService, Limits, TokenList};
+use verge_dataset::{CreateOptions, Store, StoreConfig};
+use verge_hrana::{Access, Backend, DatabaseBackend, HranaConfig, HranaService, Limits, TokenList};
+use verge_services::sql::{Database, Node, Policy};
 use verge_types::{
-    Body, ClientInfo, Geo, RequestContext, RequestId, Scheme, Service, TraceContext,
+    Body, ClientInfo, DatasetId, Geo, RequestContext, RequestId, Scheme, Service, TraceContext,
     WebSocketAccept, WebSocketMessage,
 };
 
@@ -27,11 +30,31 @@ impl Served {
 
     pub fn with(configure: impl FnOnce(&mut HranaConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let backend = sqlite::SqliteBackend { path: folder.path().join("test.db") };
+        Self::over(folder, Arc::new(backend), configure)
+    }
+
+    /// Over a dataset, as its primary.
+    pub fn dataset() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreConfig::new(folder.path())).unwrap();
+        let id: DatasetId = "app/main".parse().unwrap();
+        let dataset = store.create(&id, CreateOptions::default()).unwrap();
+        let node = Node { served_by: "here".into(), region: "here".into() };
+        let database = Database::new(home::DatasetHome(dataset), None, node, Policy::default());
+        let backend = DatabaseBackend::new(Arc::new(database), Limits::default().write_transaction);
+        Self::over(folder, Arc::new(backend), |_| ())
+    }
+
+    fn over(
+        folder: tempfile::TempDir,
+        backend: Arc<dyn Backend>,
+        configure: impl FnOnce(&mut HranaConfig),
+    ) -> Self {
         let mut config = HranaConfig::new("app/main", [7; 32]);
         configure(&mut config);
-        let backend = sqlite::SqliteBackend { path: folder.path().join("test.db") };
         let tokens = TokenList::new([("full", Access::Full), ("read", Access::ReadOnly)]).unwrap();
-        let service = HranaService::new(Arc::new(backend), Arc::new(tokens), config);
+        let service = HranaService::new(backend, Arc::new(tokens), config);
         Self { service, folder }
     }
 
