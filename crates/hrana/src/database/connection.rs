@@ -129,6 +129,8 @@ async fn serve<H: Home>(
             }
         }
     }
+    // The stream is gone: a reader goes back outside of a transaction, the writer at once.
+    open.end(false).await.ok();
 }
 
 /// The transaction a stream is in.

@@ -101,3 +101,19 @@ async fn a_client_that_leaves_frees_the_writer() {
     assert!(tokio::time::timeout(std::time::Duration::from_millis(300), call).await.is_err());
     all_ok(&served, &["BEGIN IMMEDIATE", "INSERT INTO t VALUES (1)", "COMMIT"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_ends_with_its_stream() {
+    let served = Served::dataset();
+    all_ok(&served, &["CREATE TABLE t (a)"]).await;
+    // Dropped by a client that leaves, with a snapshot open.
+    let body =
+        json!({"requests": [execute("BEGIN"), execute("SELECT * FROM t"), execute(ENDLESS)]});
+    let call = served.post("/v2/pipeline", &body);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), call).await.is_err());
+    for _ in 0..20 {
+        let before = count(&served).await;
+        all_ok(&served, &["INSERT INTO t VALUES (1)"]).await;
+        assert_ne!(count(&served).await, before, "no later reader is stuck in the past");
+    }
+}
