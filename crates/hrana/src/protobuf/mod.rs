@@ -1,0 +1,11 @@
+//! The compact encoding. The messages are declared by hand in [`schema`], so that building
+//! needs no protobuf compiler.
+
+mod read;
+mod schema;
+mod write;
+
+pub use read::{read_client, read_cursor, read_pipeline};
+pub use write::{
+    append_cursor_entry, append_cursor_response, write_error, write_pipeline, write_server,
+};

@@ -1,0 +1,10 @@
+//! Tests of the crate from the outside.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod codec;
+mod database;
+mod http;
+mod session;
+mod support;
+mod websocket;
