@@ -40,7 +40,7 @@ pub trait Callee: Send + Sync + 'static {
 }
 
 /// A SQL database of this node.
-pub type SqlDatabase = verge_services::sql::Database<verge_services::sql::DatasetHome>;
+pub type SqlDatabase = verge_node::NodeDatabase;
 
 /// The node, as one isolate sees it.
 pub struct Host {

@@ -23,6 +23,7 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(300);
 const MAX_WASM_PAGES: u32 = 2048;
 
 /// How a node runs its apps.
+#[derive(Clone)]
 pub struct RuntimeConfig {
     pub warm: usize,
     pub idle_after: Duration,

@@ -75,6 +75,8 @@ pub enum Command {
   verge dev --allow-net localhost:5432
                                    apps may reach a database on this machine
   verge dev --env staging          `env.staging` of the configuration, .dev.vars.staging
+  verge dev --pops iad,fra,nrt --rtt fra-nrt=300ms
+                                   three points of presence with a copy of the data each
 
 While it runs:
   /__verge/scheduled?cron=0+*+*+*+*    runs the app's scheduled handler
@@ -114,6 +116,19 @@ pub struct Dev {
     /// Reload pages in the browser after every change
     #[arg(long)]
     pub live: bool,
+    /// Serve several points of presence, a port each, with the round trips between their
+    /// cities: iad,fra,nrt
+    #[arg(long, value_name = "POP,...", value_delimiter = ',')]
+    pub pops: Vec<verge_types::PopName>,
+    /// Where new databases have their primary; without it the first of --pops
+    #[arg(long, value_name = "POP", requires = "pops")]
+    pub primary: Option<verge_types::PopName>,
+    /// Another round trip between two points of presence
+    #[arg(long, value_name = "A-B=TIME", value_delimiter = ',', requires = "pops")]
+    pub rtt: Vec<String>,
+    /// Folder of the databases; without it .verge/data beside the first app
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 /// Start a project from a template.

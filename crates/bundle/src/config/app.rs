@@ -64,6 +64,8 @@ pub struct AppConfig {
     /// From `.dev.vars` or `.env`; they replace `bindings` of the same name in a dev build only.
     pub dev_vars: BTreeMap<String, String>,
     pub databases: Vec<DatabaseConfig>,
+    /// Clients always read what they wrote, at every point of presence.
+    pub read_your_writes: bool,
     pub crons: Vec<String>,
     pub assets: Option<AssetsConfig>,
     pub rules: Vec<ModuleRule>,

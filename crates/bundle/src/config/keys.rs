@@ -70,6 +70,12 @@ pub const TOP: &[KeyDoc] = &[
         "[]",
         "SQL databases: `binding`, `database_name`, `database_id`, `migrations_dir` (migrations), `migrations_table` (d1_migrations)",
     ),
+    read(
+        "read_your_writes",
+        true,
+        "true",
+        "boolean: clients carry what they wrote, so that no point of presence answers from before it",
+    ),
     read("assets", true, "none", "static files, see below"),
     read("rules", true, "[]", "module kinds by file name: `type`, `globs`, `fallthrough`"),
     read("define", false, "{}", "identifiers replaced by JavaScript expressions"),

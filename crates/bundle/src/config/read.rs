@@ -30,6 +30,7 @@ pub fn defaults(root: &Path, name: AppName, environment: Option<&str>) -> AppCon
         bindings: BTreeMap::new(),
         dev_vars: BTreeMap::new(),
         databases: Vec::new(),
+        read_your_writes: true,
         crons: Vec::new(),
         assets: None,
         rules: Vec::new(),
@@ -119,6 +120,9 @@ pub fn read_into(reader: &mut Reader<'_>, entries: &[&Entry], config: &mut AppCo
             "rules" => config.rules = read_rules(reader, node),
             "define" => config.define = reader.string_map(key, node),
             "alias" => config.alias = reader.string_map(key, node),
+            "read_your_writes" => {
+                config.read_your_writes = reader.boolean(key, node).unwrap_or(true);
+            }
             "minify" => config.minify = reader.boolean(key, node).unwrap_or_default(),
             "keep_names" => config.keep_names = reader.boolean(key, node).unwrap_or(true),
             "no_bundle" => config.no_bundle = reader.boolean(key, node).unwrap_or_default(),

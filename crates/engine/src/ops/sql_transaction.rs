@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use deno_core::{OpState, Resource, ResourceId, ToV8, op2, v8};
-use verge_dataset::Reader;
+use verge_node::NodeHome;
 use verge_services::sql::{
-    Cursor, DatasetHome, ErrorKind, Home as _, Query, SqlError, Transaction,
+    Cursor, ErrorKind, Home, Query, SqlError, Transaction,
 };
 
 use super::sql::{SqlHandle, SqlSession, replies_of, stop_after, stop_here};
@@ -52,7 +52,7 @@ impl<'a> ToV8<'a> for Done {
 }
 
 /// An open transaction. Closing the resource rolls back.
-struct OpenTransaction(tokio::sync::Mutex<Option<Transaction<DatasetHome>>>);
+struct OpenTransaction(tokio::sync::Mutex<Option<Transaction<NodeHome>>>);
 
 impl Resource for OpenTransaction {
     fn name(&self) -> Cow<'_, str> {
@@ -140,7 +140,7 @@ pub async fn op_verge_sql_rollback(
 }
 
 /// A statement that is read piece by piece.
-struct OpenCursor(RefCell<Cursor<Reader>>);
+struct OpenCursor(RefCell<Cursor<<NodeHome as Home>::Reader>>);
 
 impl Resource for OpenCursor {
     fn name(&self) -> Cow<'_, str> {

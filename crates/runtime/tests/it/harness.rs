@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use verge_services::sql::Home as _;
 use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig, SqlDatabase};
 use verge_telemetry::{LogRecord, LogSink};
 use verge_types::{
@@ -104,7 +105,7 @@ impl AppSpec {
 
     /// Binds a database.
     pub fn database(mut self, name: &str, database: &Arc<SqlDatabase>) -> Self {
-        let dataset = database.home().dataset().id().clone();
+        let dataset = database.home().id().clone();
         self.databases.insert(name.to_owned(), database.clone());
         self.bind(name, Binding::Database(DatabaseTarget { dataset }))
     }

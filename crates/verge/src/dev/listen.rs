@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch as signal;
 use verge_gateway::{Gateway, GatewayConfig};
 use verge_telemetry::Metrics;
+use verge_types::PopName;
 
 use super::console::{Console, Requests};
 use super::router::Router;
@@ -30,6 +31,8 @@ pub struct Wanted {
     /// From the configuration: this one or one after it.
     pub preferred: Option<u16>,
     pub https: bool,
+    /// The point of presence that answers here, where there are several.
+    pub pop: Option<PopName>,
     pub metrics: Metrics,
     pub router: Arc<Router>,
     pub console: Arc<Console>,
@@ -105,6 +108,9 @@ async fn bind_port(
         let mut config = GatewayConfig::on(address);
         config.tls = tls.cloned();
         config.metrics = wanted.metrics.clone();
+        if let Some(pop) = &wanted.pop {
+            config.geo.colo = pop.to_string();
+        }
         config.drain_timeout = DRAIN;
         Gateway::bind(config, wanted.router.clone(), Arc::new(Requests(wanted.console.clone())))
     };

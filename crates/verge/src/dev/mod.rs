@@ -13,6 +13,7 @@ mod front;
 mod inner;
 mod listen;
 mod live_reload;
+mod places;
 mod rebuild;
 mod router;
 mod site;
@@ -20,6 +21,7 @@ mod stack;
 mod tls;
 mod watch;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use serde_json::json;
 use tokio::sync::watch as signal;
 use verge_runtime::{Egress, Runtime, RuntimeConfig};
 use verge_telemetry::Metrics;
+use verge_types::SessionKeys;
 
 use crate::cli::Dev;
 use crate::failure::Failure;
@@ -68,10 +71,20 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
     let configured = projects.iter().flat_map(|(_, config)| config.egress_allow.clone());
     let allow = configured.chain(args.allow_net.iter().cloned()).collect();
     config.egress = Egress { allow, ..Egress::default() };
-    let isolates = Runtime::start(config).map_err(|error| {
-        Failure::new("egress", error.to_string())
-            .hint("`--allow-net` and `egress.allow` take entries such as \"127.0.0.1:5432\"")
-    })?;
+    let isolates = || {
+        Runtime::start(config.clone()).map_err(|error| {
+            Failure::new("egress", error.to_string())
+                .hint("`--allow-net` and `egress.allow` take entries such as \"127.0.0.1:5432\"")
+        })
+    };
+    let data = args.data.clone().unwrap_or_else(|| projects[0].1.root.join(".verge/data"));
+    let wanted = places::Wanted {
+        pops: &args.pops,
+        primary: args.primary.as_ref(),
+        round_trips: &args.rtt,
+        data,
+    };
+    let places = places::start(&wanted, isolates).await?;
     warn_of_gaps(terminal);
 
     let mut sites = Vec::new();
@@ -80,7 +93,7 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
             site::Parts {
                 project,
                 environment: args.env.clone(),
-                runtime: isolates.clone(),
+                places: places.clone(),
                 metrics: metrics.clone(),
                 terminal,
                 console: console.clone(),
@@ -107,31 +120,56 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
         }
     }
 
+    // Sessions of this process; a browser's older ones are forgotten.
+    let mut key = [0; 32];
+    for chunk in key.chunks_mut(8) {
+        let random = RandomState::new().hash_one(site::next_number());
+        chunk.copy_from_slice(&random.to_le_bytes());
+    }
+    let keys = Arc::new(SessionKeys::new(key));
+
     let scheme = if args.https { "https" } else { "http" };
     let host = match args.host {
         Some(host) => Some(host),
         None => listen::preferred_address(preferred.ip.as_deref())?,
     };
-    let router = Arc::new(Router::new(sites.clone(), host.is_some()));
-    let listener = listen::bind(&listen::Wanted {
-        host,
-        port: args.port,
-        preferred: preferred.port,
-        https: args.https,
-        metrics,
-        router,
-        console,
-        terminal,
-    })
-    .await?;
-    announce(&sites, scheme, listener.port, terminal, &args);
-    listener.serve(stopped).await;
+    let mut listeners = Vec::new();
+    for (at, place) in places.iter().enumerate() {
+        let next = |port: u16| port.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
+        let listener = listen::bind(&listen::Wanted {
+            host,
+            port: args.port.map(|port| if port == 0 { 0 } else { next(port) }),
+            preferred: preferred.port.map(next),
+            https: args.https,
+            pop: (!args.pops.is_empty()).then(|| place.pop.clone()),
+            metrics: metrics.clone(),
+            router: Arc::new(Router::new(&sites, at, host.is_some(), keys.clone())),
+            console: console.clone(),
+            terminal,
+        })
+        .await?;
+        listeners.push(listener);
+    }
+    announce(&sites, scheme, listeners[0].port, terminal, &args);
+    for (place, listener) in places.iter().zip(&listeners).filter(|_| !args.pops.is_empty()) {
+        let url = format!("{scheme}://localhost:{}", listener.port);
+        terminal.event("place", json!({ "pop": place.pop.as_str(), "url": url }));
+        terminal.note(&format!("      {}: {url}", place.pop));
+    }
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(stopped.clone()));
+    }
+    while serving.join_next().await.is_some() {}
     for site in &sites {
         site.cancel_build();
     }
     let ended = async { while tasks.join_next().await.is_some() {} };
     // What is left belongs to the process and ends with it.
     let _ = tokio::time::timeout(CLEAN_UP, ended).await;
+    for place in places.iter() {
+        let _ = tokio::time::timeout(CLEAN_UP, place.shutdown()).await;
+    }
     terminal.event("stopped", json!({}));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use verge_types::{Resolve, Routed, SessionPolicy};
+use verge_types::{Resolve, Routed, SessionKeys, SessionPolicy};
 
 use super::front::Front;
 use super::site::Site;
@@ -15,13 +15,14 @@ pub struct Router {
     fronts: Vec<Arc<Front>>,
     /// Whether other machines may come, by any address.
     open: bool,
+    keys: Arc<SessionKeys>,
 }
 
 impl Router {
     /// The apps as `place` serves them.
-    pub fn new(sites: &[Arc<Site>], place: usize, open: bool) -> Self {
+    pub fn new(sites: &[Arc<Site>], place: usize, open: bool, keys: Arc<SessionKeys>) -> Self {
         let front = |site: &Arc<Site>| Arc::new(Front::new(site.clone(), place));
-        Self { fronts: sites.iter().map(front).collect(), open }
+        Self { fronts: sites.iter().map(front).collect(), open, keys }
     }
 
     fn find(&self, host: &str) -> Option<&Arc<Front>> {
@@ -54,8 +55,11 @@ impl Resolve for Router {
             service: front.clone(),
             max_request_body: state.config.limits.request_body,
             max_wall_ms: state.config.limits.wall_time,
-            // No app has databases yet.
-            sessions: SessionPolicy::Off,
+            sessions: match (state.config.databases.is_empty(), state.config.read_your_writes) {
+                (true, _) => SessionPolicy::Off,
+                (false, true) => SessionPolicy::On(self.keys.clone()),
+                (false, false) => SessionPolicy::RequestOnly,
+            },
         })
     }
 }

@@ -255,6 +255,7 @@ impl Site {
             deployment: deployment.clone(),
             limits: config.limits.clone(),
             assets: assets.clone().map(|a| Arc::new(AssetsBinding(a)) as Arc<dyn Service>),
+            databases: place.databases(deployment).await?,
         });
         let console = &self.parts.console;
         console.hold(&config.name);

@@ -53,7 +53,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("verge-render", &["verge-types"]),
     ("verge-bundle", &["verge-types"]),
     ("verge-fabric", &["verge-telemetry", "verge-types"]),
-    ("verge-engine", &["verge-telemetry", "verge-types"]),
+    ("verge-replicate", &["verge-types"]),
+    ("verge-sim", &["verge-dataset", "verge-replicate", "verge-types"]),
+    ("verge-services", &["verge-dataset", "verge-telemetry", "verge-types"]),
+    ("verge-hrana", &["verge-dataset", "verge-services", "verge-telemetry", "verge-types"]),
+    (
+        "verge-node",
+        &["verge-dataset", "verge-fabric", "verge-replicate", "verge-services", "verge-types"],
+    ),
+    ("verge-engine", &["verge-node", "verge-services", "verge-telemetry", "verge-types"]),
     ("verge-snapshot", &["verge-engine"]),
     ("verge-runtime", &["verge-engine", "verge-snapshot", "verge-telemetry", "verge-types"]),
 ];
