@@ -273,12 +273,9 @@ impl Node {
                 return Ok(());
             }
             match primary {
-                Some(me) if me == self.inner.roster.me => {
-                    if entry.desk.is_primary() {
-                        break me;
-                    }
-                }
-                Some(other) => break other,
+                // It may be about to take its lease up again after a rest.
+                Some(me) if me == self.inner.roster.me && !entry.desk.is_primary() => {}
+                Some(primary) => break primary,
                 None => {}
             }
             if Instant::now() >= deadline {

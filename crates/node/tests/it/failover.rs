@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use verge_node::{NodeDatabase, RoleName};
-use verge_replicate::AckMode;
+use verge_replicate::{AckMode, Coverage};
 
 use crate::world::{World, converged, create, id, insert, until, values};
 
@@ -161,4 +161,34 @@ async fn all_restart_and_the_last_primary_leads_again() {
     for node in &nodes {
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_primarys_unshipped_tail_is_set_aside_and_not_served() {
+    let mut world = World::new(&["iad-1", "fra-1"]);
+    let nodes = world.start_all().await;
+    let app = id("app/main");
+    let iad = nodes[0].database(&app).await.unwrap();
+    create(&iad).await;
+    insert(&iad, 1).await.unwrap();
+    let fra = nodes[1].database(&app).await.unwrap();
+    converged(&[&nodes[0], &nodes[1]], &app).await;
+    let [iad_node, fra_node] = <[_; 2]>::try_from(nodes).ok().unwrap();
+    // Acknowledged by its own disk alone, and seen by nobody else.
+    world.links.cut(&"iad-1".parse().unwrap(), &"fra-1".parse().unwrap());
+    let lost = insert(&iad, 2).await.unwrap();
+    world.kill("iad-1", iad_node).await;
+    until("fra takes over", || async { insert(&fra, 3).await.is_ok() }).await;
+
+    world.links.heal(&"iad-1".parse().unwrap(), &"fra-1".parse().unwrap());
+    let iad_node = world.start("iad-1").await;
+    let iad = iad_node.existing(&app).await.unwrap();
+    until("it is set aside", || async { iad_node.status_of(&app).unwrap().set_aside == 1 }).await;
+    converged(&[&iad_node, &fra_node], &app).await;
+    until("the surviving history is served", || async { values(&iad) == [1, 3] }).await;
+    assert_eq!(iad.home().coverage(lost), Coverage::Lost, "its bookmark is told so");
+    insert(&iad, 4).await.unwrap();
+    converged(&[&iad_node, &fra_node], &app).await;
+    iad_node.shutdown().await;
+    fra_node.shutdown().await;
 }

@@ -195,3 +195,29 @@ async fn what_nobody_uses_rests_and_wakes_with_its_data() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_longer_than_a_message_arrive() {
+    let mut world = World::new(&["iad-1", "fra-1"]);
+    let nodes = world.start_all().await;
+    let app = id("app/main");
+    let iad = nodes[0].database(&app).await.unwrap();
+    create_as(&iad, "CREATE TABLE t (v INTEGER, pad BLOB)").await;
+    let fra = nodes[1].database(&app).await.unwrap();
+    converged(&[&nodes[0], &nodes[1]], &app).await;
+    // 24 MiB goes in fragments; 72 MiB is longer than any message and takes a snapshot.
+    for (round, count) in [24, 72].into_iter().enumerate() {
+        let many = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+             INSERT INTO t (v, pad) SELECT {round} * 1000 + i, randomblob(1048576) FROM n"
+        );
+        iad.query(&Freshness::default(), Query::new(many, vec![]), None).await.unwrap();
+        converged(&[&nodes[0], &nodes[1]], &app).await;
+    }
+    until("all rows are there", || async { values(&fra).len() == 96 }).await;
+    insert(&fra, 5000).await.unwrap();
+    converged(&[&nodes[0], &nodes[1]], &app).await;
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}

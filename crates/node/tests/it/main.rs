@@ -1,5 +1,7 @@
 //! Nodes over real sockets and real files.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which end by a panic")]
+
 mod alone;
 mod control;
 mod failover;
