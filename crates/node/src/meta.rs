@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use verge_replicate::follow::Health;
 use verge_replicate::{Lineage, Term};
 use verge_types::{DatasetId, Position};
 
@@ -20,7 +21,8 @@ pub(crate) struct Meta {
     /// Epochs below it are refused.
     pub(crate) fence: u64,
     pub(crate) lineage: Lineage,
-    pub(crate) quarantined: bool,
+    /// Whether the data may be used.
+    pub(crate) health: Health,
     /// A snapshot is about to take the data's place, or has: where it ends, its checksum and its
     /// lineage. Data and lineage change in one step by this: see [`Meta::settle`].
     pub(crate) seeding: Option<Seeding>,
@@ -40,7 +42,7 @@ impl Meta {
         let Some(seeding) = self.seeding.take() else { return false };
         if seeding.position == position && seeding.checksum == checksum {
             self.lineage = seeding.lineage;
-            self.quarantined = false;
+            self.health = Health::Sound;
         }
         true
     }
@@ -48,7 +50,12 @@ impl Meta {
     fn to_text(&self) -> String {
         let mut text = format!("{FIRST_LINE}\nfence {}\n", self.fence);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "quarantined {}", u8::from(self.quarantined));
+        let health = match self.health {
+            Health::Sound => "sound",
+            Health::Diverged => "diverged",
+            Health::Quarantined => "quarantined",
+        };
+        let _ = writeln!(text, "health {health}");
         let _ = writeln!(text, "lineage{}", terms(&self.lineage));
         if let Some(Seeding { position, checksum, lineage }) = &self.seeding {
             let (epoch, txid) = (position.epoch, position.txid);
@@ -70,7 +77,12 @@ impl Meta {
             return None;
         }
         let fence = lines.next()?.strip_prefix("fence ")?.parse().ok()?;
-        let quarantined = lines.next()?.strip_prefix("quarantined ")? == "1";
+        let health = match lines.next()?.strip_prefix("health ")? {
+            "sound" => Health::Sound,
+            "diverged" => Health::Diverged,
+            "quarantined" => Health::Quarantined,
+            _ => return None,
+        };
         let lineage = parse_terms(lines.next()?.strip_prefix("lineage")?)?;
         let seeding = match lines.next() {
             None => None,
@@ -83,7 +95,7 @@ impl Meta {
                 Some(Seeding { position, checksum, lineage })
             }
         };
-        Some(Self { fence, lineage, quarantined, seeding })
+        Some(Self { fence, lineage, health, seeding })
     }
 }
 
@@ -189,7 +201,7 @@ mod tests {
         };
         [
             Meta::default(),
-            Meta { fence: 4, lineage: lineage(&[(1, 0)]), quarantined: true, seeding: None },
+            Meta { fence: 4, lineage: lineage(&[(1, 0)]), health: Health::Diverged, seeding: None },
             Meta { seeding: Some(seeding), ..Meta::default() },
         ]
     }

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use deno_core::{OpState, Resource, ResourceId, ToV8, op2, v8};
 use verge_node::NodeHome;
-use verge_services::sql::{
-    Cursor, ErrorKind, Home, Query, SqlError, Transaction,
-};
+use verge_services::sql::{Cursor, ErrorKind, Home, Query, SqlError, Transaction};
 
 use super::sql::{SqlHandle, SqlSession, replies_of, stop_after, stop_here};
 use crate::ExchangeId;

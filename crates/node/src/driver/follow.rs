@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use verge_dataset::{Dataset, Error as DatasetError, Role, Seeding};
-use verge_replicate::follow::{Effect, Event, Follow, FollowConfig, Quarantine, Replica};
+use verge_replicate::follow::{Effect, Event, Follow, FollowConfig, Health, Quarantine, Replica};
 use verge_replicate::lease::Event as LeaseEvent;
 use verge_types::Position;
 
@@ -38,6 +38,10 @@ impl Driver {
                 self.apply_next();
             }
             Effect::PersistQuarantine { quarantine } => self.set_aside(quarantine).await?,
+            Effect::PersistSound => {
+                self.meta.health = Health::Sound;
+                self.persist().await?;
+            }
             Effect::SeedBegin { snapshot, lineage } => {
                 self.seeds += 1;
                 self.seed = None;
@@ -129,7 +133,7 @@ impl Driver {
     async fn ask_for_snapshot(&mut self) -> Result<(), Error> {
         // What was applied before is told to the old core, then a new one takes its place.
         self.dispatch_follow_only().await?;
-        self.meta.quarantined = true;
+        self.meta.health = Health::Quarantined;
         self.persist().await?;
         self.desk.change(|standing| standing.quarantines += 1);
         let (position, checksum) = self.dataset.checksum();
@@ -138,7 +142,7 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: self.meta.fence,
-            quarantined: true,
+            health: Health::Quarantined,
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);
@@ -182,9 +186,13 @@ impl Driver {
     async fn set_aside(&mut self, quarantine: Quarantine) -> Result<(), Error> {
         tracing::warn!(dataset = %self.desk.id, ?quarantine, at = %self.dataset.position(),
             "this copy's history is not the primary's: it is set aside");
-        self.meta.quarantined = true;
+        // A diverged copy is not read, but it votes: what it acknowledged may be nowhere else.
+        self.meta.health = match quarantine {
+            Quarantine::Diverged { .. } => Health::Diverged,
+            Quarantine::Checksum => Health::Quarantined,
+        };
         self.persist().await?;
-        if self.dataset.role() != Role::Quarantined {
+        if self.meta.health == Health::Quarantined && self.dataset.role() != Role::Quarantined {
             self.dataset.quarantine().await?;
         }
         self.desk.change(|standing| standing.quarantines += 1);
@@ -275,7 +283,7 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: self.meta.fence,
-            quarantined: self.meta.quarantined,
+            health: self.meta.health,
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);

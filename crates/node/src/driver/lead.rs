@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 use verge_dataset::{Ack, Role};
-use verge_replicate::follow::{Follow, FollowConfig, Replica};
+use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
 use verge_replicate::lease::{Demotion, Effect, Event, Phase, Record, RegisterAnswer};
 use verge_replicate::ship::{Event as ShipEvent, Origin, ShipConfig, Shipper};
 use verge_replicate::wire::Message;
@@ -130,6 +130,10 @@ impl Driver {
                 self.desk.set_until(until);
                 self.queue.push_back(Work::Ship(ShipEvent::Extended { until }));
             }
+            Effect::Retracted => {
+                self.dataset.lease_until(Some(std::time::Instant::now()));
+                self.queue.push_back(Work::Ship(ShipEvent::Retracted));
+            }
             Effect::StopWrites => {
                 self.desk.gate.close();
                 let desk = self.desk.clone();
@@ -175,6 +179,7 @@ impl Driver {
             return self.rise_above(epoch);
         }
         self.meta.lineage = lineage;
+        self.meta.health = Health::Sound;
         self.persist().await?;
         if let Err(error) = self.dataset.promote(epoch).await {
             tracing::warn!(dataset = %self.desk.id, epoch, %error, "cannot begin as primary");
@@ -244,7 +249,7 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: self.meta.fence,
-            quarantined: false,
+            health: Health::Sound,
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);

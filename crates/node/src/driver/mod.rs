@@ -159,7 +159,10 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: meta.fence,
-            quarantined: meta.quarantined || dataset.role() == verge_dataset::Role::Quarantined,
+            health: match dataset.role() {
+                verge_dataset::Role::Quarantined => Health::Quarantined,
+                _ => meta.health,
+            },
         };
         let follow = Follow::new(FollowConfig::new(node.jitter(&desk.id)), replica, now);
         let lease = node
@@ -399,7 +402,7 @@ impl Driver {
 
     /// Its data may be vouched for.
     fn is_sound(&self) -> bool {
-        self.primary.is_some() || (self.follow.health() == Health::Sound && self.seed.is_none())
+        self.primary.is_some() || self.follow.health() != Health::Quarantined
     }
 
     async fn persist(&self) -> Result<(), Error> {
@@ -418,7 +421,7 @@ impl Driver {
 
     /// Tells readers and writers what they look at.
     fn publish(&self) -> Result<(), Error> {
-        let quarantined = self.primary.is_none() && self.follow.health() == Health::Quarantined;
+        let quarantined = self.primary.is_none() && self.follow.health() != Health::Sound;
         self.desk.set_as_of(if self.primary.is_some() { None } else { self.follow.as_of() });
         let synced = self.primary.is_some() || self.follow.as_of().is_some();
         let lineage = self.current_lineage();

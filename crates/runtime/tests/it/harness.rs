@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use verge_services::sql::Home as _;
 use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig, SqlDatabase};
+use verge_services::sql::Home as _;
 use verge_telemetry::{LogRecord, LogSink};
 use verge_types::{
     Binding, Body, ClientInfo, DatabaseTarget, Deployment, DeploymentId, Fault, Geo, Limits,

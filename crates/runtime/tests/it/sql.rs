@@ -50,11 +50,8 @@ async fn a_statement_without_end_is_ended_by_the_cpu_limit() {
             if (request.url.endsWith('/forever')) return Response.json(await env.DB.prepare(forever).first());
             return Response.json(await env.DB.prepare('SELECT 1 AS one').first());
         } };";
-    let app = world.load(
-        AppSpec::new(source)
-            .database("DB", &disk.database)
-            .limit("cpu_time", "200ms"),
-    );
+    let app =
+        world.load(AppSpec::new(source).database("DB", &disk.database).limit("cpu_time", "200ms"));
     let fault = get(&app, "/forever").await.expect_err("a fault");
     assert_eq!(fault.code, "cpu_limit", "{fault}");
     assert_eq!(get_text(&app, "/").await, r#"{"one":1}"#);

@@ -84,8 +84,11 @@ pub async fn start(
     let mut places: Vec<Place> = Vec::new();
     for peer in &peers {
         let fabric = fabric(peer, &places, &links).await?;
-        let mut config =
-            NodeConfig::new(wanted.data.join(peer.pop.as_str()), peer.node.clone(), peer.pop.clone());
+        let mut config = NodeConfig::new(
+            wanted.data.join(peer.pop.as_str()),
+            peer.node.clone(),
+            peer.pop.clone(),
+        );
         config.fabric = Some(fabric.clone());
         config.voters = peers.clone();
         config.placement = Some(wanted.primary.unwrap_or(&wanted.pops[0]).clone());
@@ -146,8 +149,7 @@ impl Place {
     async fn node(&self) -> Result<&Node, Failure> {
         self.node
             .get_or_try_init(|| async {
-                let mut config =
-                    NodeConfig::new(&self.data, name_of(&self.pop)?, self.pop.clone());
+                let mut config = NodeConfig::new(&self.data, name_of(&self.pop)?, self.pop.clone());
                 config.control = true;
                 Node::start(config).await.map_err(|error| taken(&self.data, &error))
             })
