@@ -35,7 +35,8 @@ impl<'a> ToV8<'a> for Rid {
     }
 }
 
-/// Nothing but that it was done.
+/// Nothing but that it was done: null, since `undefined` from an async op that is ready at once
+/// means to the engine that it is not.
 pub struct Done;
 
 impl<'a> ToV8<'a> for Done {
@@ -45,7 +46,7 @@ impl<'a> ToV8<'a> for Done {
         self,
         scope: &mut v8::PinScope<'a, '_>,
     ) -> Result<v8::Local<'a, v8::Value>, Infallible> {
-        Ok(v8::undefined(scope).into())
+        Ok(v8::null(scope).into())
     }
 }
 
