@@ -15,8 +15,6 @@ use verge_hrana::{
 use verge_services::sql::{Database, Node, Policy};
 use verge_types::{DatasetId, Resolve, Routed};
 
-#[path = "../tests/it/support/home.rs"]
-mod home;
 #[path = "../tests/it/support/sqlite.rs"]
 mod sqlite;
 
@@ -57,8 +55,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(_) => store.create(&id, CreateOptions::default())?,
         };
         let node = Node { served_by: "example".into(), region: "local".into() };
-        let database =
-            Database::new(home::DatasetHome(dataset), None, node, policy(&config.limits));
+        let database = Database::new(
+            verge_services::sql::DatasetHome::new(dataset, None),
+            None,
+            node,
+            policy(&config.limits),
+        );
         Arc::new(DatabaseBackend::new(Arc::new(database), config.limits.write_transaction))
     };
     let service = HranaService::new(backend, tokens, config);
@@ -67,6 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         service: Arc::new(service),
         max_request_body: 64 << 20,
         max_wall_ms: 0,
+        sessions: verge_types::SessionPolicy::Off,
     };
     let mut config = GatewayConfig::on(([127, 0, 0, 1], port).into());
     config.ws_max_message = verge_hrana::limits::MESSAGE_BYTES;

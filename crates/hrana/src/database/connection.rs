@@ -134,21 +134,21 @@ async fn serve<H: Home>(
 }
 
 /// The transaction a stream is in.
-enum Held<'d, H: Home> {
+enum Held<H: Home> {
     Nothing,
     /// Only reads so far; the snapshot begins with the first one.
     Read {
         read_only: bool,
         snapshot: Option<(H::Reader, Position)>,
     },
-    Write(sql::Transaction<'d, H>),
+    Write(sql::Transaction<H>),
 }
 
 struct Open<'d, H: Home> {
     shared: &'d Arc<Shared<H>>,
     access: Access,
     stop: Arc<AtomicBool>,
-    held: Held<'d, H>,
+    held: Held<H>,
     /// The client has turned foreign keys off, as `migrate()` does.
     keys_off: bool,
 }

@@ -23,7 +23,7 @@ impl Forward for ToPrimary {
 
 struct World {
     primary: Arc<Db>,
-    replica: Db,
+    replica: Arc<Db>,
     copy: Arc<Dataset>,
     feed: Subscription,
     _stores: (Store, Store),
@@ -44,7 +44,7 @@ impl World {
         let primary = Arc::new(Database::new(home, None, node("iad"), Policy::default()));
         let forward: Arc<dyn Forward> = Arc::new(ToPrimary(primary.clone()));
         let home = DatasetHome::new(copy.clone(), None);
-        let replica = Database::new(home, Some(forward), node("fra"), Policy::default());
+        let replica = Arc::new(Database::new(home, Some(forward), node("fra"), Policy::default()));
         Self { primary, replica, copy, feed, _stores: (here, there), _folder: folder }
     }
 
@@ -152,7 +152,7 @@ async fn transactions_are_held_at_the_primary() {
     let world = World::new();
     let any = Freshness::default();
     world.primary.query(&any, q("CREATE TABLE t (a UNIQUE)"), None).await.unwrap();
-    for db in [&*world.primary, &world.replica] {
+    for db in [&world.primary, &world.replica] {
         let before = count(&world.primary, &any).unwrap();
         let mut tx = db.begin(Duration::from_secs(20)).await.unwrap();
         let insert = || vec![q("INSERT INTO t SELECT ifnull(max(a), 0) + 1 FROM t")];

@@ -1,6 +1,5 @@
 //! What the tests share: a service over a database of its own.
 
-pub mod home;
 pub mod sqlite;
 
 use std::path::Path;
@@ -41,7 +40,12 @@ impl Served {
         let id: DatasetId = "app/main".parse().unwrap();
         let dataset = store.create(&id, CreateOptions::default()).unwrap();
         let node = Node { served_by: "here".into(), region: "here".into() };
-        let database = Database::new(home::DatasetHome(dataset), None, node, Policy::default());
+        let database = Database::new(
+            verge_services::sql::DatasetHome::new(dataset, None),
+            None,
+            node,
+            Policy::default(),
+        );
         let backend = DatabaseBackend::new(Arc::new(database), Limits::default().write_transaction);
         Self::over(folder, Arc::new(backend), |_| ())
     }
@@ -159,6 +163,7 @@ fn context() -> RequestContext {
         }),
         geo: Arc::new(Geo::default()),
         trace: TraceContext { trace_id: 1, span_id: 1, parent_id: None, sampled: false },
+        session: verge_types::Session::off(),
     }
 }
 
