@@ -140,10 +140,13 @@ impl<H: Home> Database<H> {
         let reader = self.home.reader()?;
         let position = self.home.position();
         let rules = Rules { policy: self.policy, stop };
-        Ok(match run::run_readonly(&reader, &rules, sql, params, sink)? {
-            Some(stats) => Local::Done { stats, position, primary },
-            None => Local::Writes,
-        })
+        match run::run_readonly(&reader, &rules, sql, params, sink) {
+            Ok(Some(stats)) => Ok(Local::Done { stats, position, primary }),
+            Ok(None) => Ok(Local::Writes),
+            // A replica may not have a table yet that the primary has: the primary knows.
+            Err(error) if !primary && is_unknown_here(&error) => Ok(Local::Stale),
+            Err(error) => Err(error),
+        }
     }
 
     /// One statement, wherever it must run.
@@ -236,7 +239,8 @@ impl<H: Home> Database<H> {
             match run::is_readonly(&reader, &rules, &query.sql) {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
-                Err(error) if queries.len() == 1 => return Err(error),
+                // A replica may not have a table yet that the primary has: the primary knows.
+                Err(error) if queries.len() == 1 && self.home.is_primary() => return Err(error),
                 Err(_) => return Ok(None),
             }
         }
@@ -370,6 +374,11 @@ pub(super) fn rules(policy: Policy, stop: &Option<SharedStop>) -> Rules<'_> {
 
 pub(super) fn ended() -> SqlError {
     SqlError::new(ErrorKind::Deadline, "the transaction is over: it was ended, or its time was up")
+}
+
+/// Statements that do not compile here give this, before anything reached the sink.
+fn is_unknown_here(error: &SqlError) -> bool {
+    error.kind == ErrorKind::Sqlite && error.code == verge_dataset::rusqlite::ffi::SQLITE_ERROR
 }
 
 fn lost(at_least: Position) -> SqlError {
