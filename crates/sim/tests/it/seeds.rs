@@ -56,6 +56,8 @@ fn old_finds_hold() {
         (2048, "a tail was set aside without what the log had already dropped"),
         (3834, "half of two voters was not enough, though it held everything"),
         (2545, "a primary ruled on while its release of the lease was on the way"),
+        (201_733, "a write ran on a history that a restore had changed while it waited"),
+        (201_893, "a primary that was replaced while it rose above a promise was not told"),
         (107_473, "a quick candidate outbid the better but slower one for ever"),
         (635, "a diverged replica had no vote when the primary's disk was lost"),
     ];
