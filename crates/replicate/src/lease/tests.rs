@@ -272,24 +272,17 @@ fn a_primary_that_is_replaced_while_it_rises_is_told() {
     let now = node.run(&mut register, start(), Duration::from_secs(2));
     node.on(Event::Fenced { epoch: 5 }, &mut register, now);
     // Its swap arrives, the answer does not, and the lease runs out meanwhile.
-    node.lease.on(
-        Event::WritesStopped,
-        Local { lineage: &node.lineage, txid: 0, sound: true },
-        now,
-    );
+    let local = Local { lineage: &node.lineage, txid: 0, sound: true };
+    node.lease.on(Event::WritesStopped, local, now);
     let later = now + Duration::from_secs(30);
     let mine = Record { epoch: 6, sequence: 99, ..register.unwrap() };
-    register = Some(mine);
-    let local = Local { lineage: &node.lineage, txid: 0, sound: true };
     let effects = node.lease.on(Event::Tick, local, later);
-    let Some(Effect::Read { op }) = effects.last() else { panic!("{effects:?}") };
-    let answer = RegisterAnswer::Value(register);
-    let local = Local { lineage: &node.lineage, txid: 0, sound: true };
+    let Some(Effect::Swap { op, .. }) = effects.last() else { panic!("{effects:?}") };
+    let answer = RegisterAnswer::Conflict(Some(mine));
     let effects = node.lease.on(Event::Register { op: *op, answer }, local, later);
     let Some(Effect::Swap { op, .. }) = effects.last() else { panic!("{effects:?}") };
     let other = Record { epoch: 7, holder: NodeId(1), ..mine };
     let answer = RegisterAnswer::Conflict(Some(other));
-    let local = Local { lineage: &node.lineage, txid: 0, sound: true };
     let effects = node.lease.on(Event::Register { op: *op, answer }, local, later);
     let reason = Demotion::Replaced { by: NodeId(1), epoch: 7 };
     assert!(effects.contains(&Effect::Demote { reason }), "{effects:?}");

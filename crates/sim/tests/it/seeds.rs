@@ -51,6 +51,7 @@ fn old_finds_hold() {
     let finds = [
         (2, "messages overtook each other, and a seed that lost its beginning waited for ever"),
         (3905, "a lost answer to the last chunk left a follower without segments"),
+        (1_010_121, "a late copy of an older Hello, then of the current one, began it again"),
         (2745, "a duplicated Hello mixed two snapshots of one session"),
         (1200, "a relay shipped a snapshot of a lineage that it had not told"),
         (2048, "a tail was set aside without what the log had already dropped"),
