@@ -158,7 +158,8 @@ pub fn decide_read(need: &Need, view: &View<'_>, limits: SessionLimits) -> Decis
     }
 }
 
-/// Where a write goes; `Serve` means: run it here.
+/// Where a write goes; `Serve` means: run it here. To be asked again by the writer when the
+/// write's turn comes: while it waited, a restore may have changed the history under it.
 pub fn decide_write(need: &Need, view: &View<'_>) -> Decision {
     match view.role {
         Role::Primary { .. } => {

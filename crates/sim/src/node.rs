@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use verge_replicate::follow::{self, Follow, Health, Quarantine, Replica};
 use verge_replicate::lease::{self, Demotion, Lease, Local};
-use verge_replicate::session::{Role, View};
+use verge_replicate::session::{Decision, Need, Role, View, decide_write};
 use verge_replicate::ship::{self, Origin, Shipper};
 use verge_replicate::wire::{self, Envelope, Message, Segment, SnapshotHeader};
 use verge_replicate::{Lineage, Moment, NodeId};
@@ -140,7 +140,7 @@ impl World {
     /// Starts a process on what the disk holds.
     pub fn start(&mut self, node: usize) {
         let now = self.clock(node);
-        let incarnation = self.rng.next();
+        let incarnation = self.rng.draw();
         let bug = self.plan.bug;
         let machine = &mut self.nodes[node];
         machine.life += 1;
@@ -460,7 +460,7 @@ impl World {
         if matches!(reason, Demotion::HandedOver { .. }) {
             self.hand_overs += 1;
         }
-        let (now, incarnation) = (self.clock(node), self.rng.next());
+        let (now, incarnation) = (self.clock(node), self.rng.draw());
         let follow = self.plan.follow(incarnation);
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };
@@ -720,11 +720,24 @@ impl World {
         let batch: Vec<Request> = process.queue.drain(..count).collect();
         let before = process.data.clone();
         let mut data = before.clone();
-        let (requests, failed): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|request| request.write.is_some_and(|write| write.run(&mut data)));
-        for request in failed {
-            self.reply(node, &request, Outcome::Failed);
+        let view = process.view(&process.lineage, false, now, bug);
+        let (mut requests, mut failed) = (Vec::new(), Vec::new());
+        let need = |request: &Request| Need {
+            bookmark: request.bookmark.filter(|_| bug != Some(Bug::IgnoreBookmark)),
+            ..Need::default()
+        };
+        for request in batch {
+            // Decided again: the history may have changed while it waited (a restore).
+            match decide_write(&need(&request), &view) {
+                Decision::Serve if request.write.is_some_and(|write| write.run(&mut data)) => {
+                    requests.push(request);
+                }
+                Decision::Refuse(refusal) => failed.push((request, Outcome::Refused(refusal))),
+                _ => failed.push((request, Outcome::Failed)),
+            }
+        }
+        for (request, outcome) in failed {
+            self.reply(node, &request, outcome);
         }
         if requests.is_empty() {
             return;

@@ -189,6 +189,8 @@ pub struct Lease {
     pub(super) jitter: Jitter,
     announced: Option<(NodeId, u64)>,
     pub(super) offered: bool,
+    /// `Promote` was told and no `Demote` since: in whatever epoch, writes may have come of it.
+    acting: bool,
 }
 
 impl Lease {
@@ -213,6 +215,7 @@ impl Lease {
             jitter,
             announced: None,
             offered: false,
+            acting: false,
         }
     }
 
@@ -400,7 +403,7 @@ impl Lease {
         match record.phase {
             Phase::Held if mine => self.hold(record, local, now, out),
             Phase::Released { successor } if mine => {
-                if let (Role::Holder(_), Some(to)) = (&self.role, successor) {
+                if let (true, Some(to)) = (std::mem::take(&mut self.acting), successor) {
                     out.push(Effect::Demote { reason: Demotion::HandedOver { to } });
                     out.push(Effect::Offer { to });
                 }
@@ -408,9 +411,7 @@ impl Lease {
                 self.attempts.clear();
             }
             _ => {
-                if let Role::Holder(holder) = &self.role
-                    && holder.promoted
-                {
+                if std::mem::take(&mut self.acting) {
                     let (by, epoch) = (record.holder, record.epoch);
                     out.push(Effect::Demote { reason: Demotion::Replaced { by, epoch } });
                 }
@@ -471,6 +472,7 @@ impl Lease {
         let begins = !holder.promoted && holder.outbid.is_none() && now < holder.until;
         if begins {
             holder.promoted = true;
+            self.acting = true;
             out.push(Effect::Promote { epoch: record.epoch, base: record.base });
         }
         if holder.promoted && !holder.releasing() && (extended || begins) {

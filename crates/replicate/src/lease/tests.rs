@@ -263,3 +263,27 @@ fn settings_that_cannot_work_are_refused() {
     let bare = LeaseConfig { margin: Duration::ZERO, ..good };
     assert_eq!(bare.validate(), Err(BadLeaseConfig::NoMargin));
 }
+
+/// The epoch that it rises to is not begun yet, but the one before was.
+#[test]
+fn a_primary_that_is_replaced_while_it_rises_is_told() {
+    let mut register = None;
+    let mut node = Node::new(0, AckMode::Local);
+    let now = node.run(&mut register, start(), Duration::from_secs(2));
+    node.on(Event::Fenced { epoch: 5 }, &mut register, now);
+    // Its swap arrives, the answer does not, and the lease runs out meanwhile.
+    let local = Local { lineage: &node.lineage, txid: 0, sound: true };
+    node.lease.on(Event::WritesStopped, local, now);
+    let later = now + Duration::from_secs(30);
+    let mine = Record { epoch: 6, sequence: 99, ..register.unwrap() };
+    let effects = node.lease.on(Event::Tick, local, later);
+    let Some(Effect::Swap { op, .. }) = effects.last() else { panic!("{effects:?}") };
+    let answer = RegisterAnswer::Conflict(Some(mine));
+    let effects = node.lease.on(Event::Register { op: *op, answer }, local, later);
+    let Some(Effect::Swap { op, .. }) = effects.last() else { panic!("{effects:?}") };
+    let other = Record { epoch: 7, holder: NodeId(1), ..mine };
+    let answer = RegisterAnswer::Conflict(Some(other));
+    let effects = node.lease.on(Event::Register { op: *op, answer }, local, later);
+    let reason = Demotion::Replaced { by: NodeId(1), epoch: 7 };
+    assert!(effects.contains(&Effect::Demote { reason }), "{effects:?}");
+}

@@ -13,6 +13,9 @@ use crate::time::micros;
 use crate::wire::{Heartbeat, Hello, Message, Segment, SnapshotHeader, Start, Why};
 use crate::{AckMode, Lineage, Moment, NodeId};
 
+/// Sessions remembered of each follower; copies of a message do not come later than that.
+const MAX_SESSIONS: usize = 16;
+
 /// In whose name is shipped.
 #[derive(Clone, Debug)]
 pub enum Origin {
@@ -121,8 +124,8 @@ pub struct Shipper {
     peers: BTreeMap<NodeId, Peer>,
     ranks: BTreeMap<NodeId, Position>,
     retention: Retention,
-    /// The last session of each follower, so that a duplicated Hello does not begin it again.
-    sessions: BTreeMap<NodeId, u64>,
+    /// The last sessions of each follower, so that a late copy of a Hello begins none again.
+    sessions: BTreeMap<NodeId, VecDeque<u64>>,
     /// What was appended is of another lineage than ours: a new shipper is due.
     retired: bool,
 }
@@ -274,9 +277,14 @@ impl Shipper {
         now: Moment,
         out: &mut Vec<Effect>,
     ) {
-        if self.sessions.insert(from, hello.session) == Some(hello.session) {
-            return; // A duplicate: two streams of one session must not mix.
+        let known = self.sessions.entry(from).or_default();
+        if known.contains(&hello.session) {
+            return; // Two streams of one session must not mix.
         }
+        if known.len() == MAX_SESSIONS {
+            known.pop_front();
+        }
+        known.push_back(hello.session);
         self.drop_peer(from, now, out);
         if self.retired {
             let message = Message::Goodbye { session: hello.session };
