@@ -329,7 +329,7 @@ pub async fn op_verge_sql_exec(
     let done = answer.map(|answer| {
         handle.saw(&client, None, answer.position, true);
         handle.time(&client, answer.served_by_primary, started.elapsed());
-        Counted(answer.value.count as u64, answer.value.duration.as_secs_f64() * 1e3)
+        Counted(answer.value.count, answer.value.duration.as_secs_f64() * 1e3)
     });
     done.into()
 }
