@@ -10,9 +10,10 @@ use deno_core::{GarbageCollected, OpState, ToV8, op2, v8};
 use verge_services::sql::{
     Answer, Freshness, Home as _, Local, Outcome, Query, Session, SharedStop, Stats,
 };
+use verge_telemetry::Level;
 use verge_types::Position;
 
-use super::{OpError, exchanges, host};
+use super::{OpError, exchanges, host, log};
 use crate::sql::{
     ColumnNames, JsRows, ManyParameters, Meta, OwnedReply, Parameters, Reply, failed, reply,
 };
@@ -22,6 +23,9 @@ use crate::{ExchangeId, LongOp, SqlDatabase};
 const WAIT: Duration = Duration::from_millis(250);
 /// Most bytes that `dump` makes.
 const MAX_DUMP: u64 = 256 * 1024 * 1024;
+/// Said to the developer: the head of the response, which tells the client of its writes, is gone.
+const LATE_WRITE: &str = "a database was written after the response had begun: this client's next \
+    request may be answered from before that write (docs/sessions.md)";
 /// The mode of a query that wants one row only.
 const FIRST: u32 = 1;
 
@@ -107,24 +111,30 @@ impl SqlHandle {
         freshness
     }
 
-    /// The client and the app's session take note of an answer.
+    /// The client and the app's session take note of what a read has seen.
     pub fn saw(
         &self,
         client: &verge_types::Session,
         session: Option<&SqlSession>,
         position: Position,
-        wrote: bool,
     ) {
-        if wrote {
-            client.wrote(self.database.home().id(), position);
-        } else {
-            client.saw(self.database.home().id(), position);
+        client.saw(self.database.home().id(), position);
+        advance(session, position);
+    }
+
+    /// The same of a write; a client that cannot be told of it any more is worth a warning.
+    pub fn wrote(
+        &self,
+        state: &RefCell<OpState>,
+        id: ExchangeId,
+        client: &verge_types::Session,
+        session: Option<&SqlSession>,
+        position: Position,
+    ) {
+        if !client.wrote(self.database.home().id(), position) {
+            log::write(&mut state.borrow_mut(), Level::Warn, id, LATE_WRITE.to_owned());
         }
-        if let Some(session) = session {
-            let mut known = session.session.get();
-            known.saw(position);
-            session.session.set(known);
-        }
+        advance(session, position);
     }
 
     /// Says on `Server-Timing` where a read was served.
@@ -144,6 +154,15 @@ impl SqlHandle {
 
     fn meta(&self, stats: Stats, by_primary: bool) -> Meta {
         Meta { stats, served_by: self.served_by.clone(), region: self.region.clone(), by_primary }
+    }
+}
+
+/// An app's own session goes on from `position`.
+fn advance(session: Option<&SqlSession>, position: Position) {
+    if let Some(session) = session {
+        let mut known = session.session.get();
+        known.saw(position);
+        session.session.set(known);
     }
 }
 
@@ -188,7 +207,7 @@ pub fn op_verge_sql_query_now<'s>(
     let mut rows = JsRows::new(scope, known, if mode == FIRST { 1 } else { u32::MAX });
     match handle.database.read(&freshness, sql, &params.0, Some(&stop), &mut rows) {
         Ok(Local::Done { stats, position, primary }) => {
-            handle.saw(&client, session, position, false);
+            handle.saw(&client, session, position);
             handle.time(&client, primary, stats.duration);
             let meta = handle.meta(stats, primary);
             rows.finish(|scope| meta.array(scope))
@@ -225,7 +244,11 @@ pub async fn op_verge_sql_query(
     let answer = handle.database.query(&freshness, query, Some(stop)).await;
     let done = answer.map(|answer| {
         let wrote = answer.value.stats.changed_db;
-        handle.saw(&client, session, answer.position, wrote);
+        if wrote {
+            handle.wrote(&state, id, &client, session, answer.position);
+        } else {
+            handle.saw(&client, session, answer.position);
+        }
         handle.time(&client, answer.served_by_primary, started.elapsed());
         reply_of(answer)
     });
@@ -289,7 +312,11 @@ pub async fn op_verge_sql_batch(
     let answer = handle.database.batch(&freshness, queries, Some(stop)).await;
     let done = answer.map(|answer| {
         let wrote = answer.value.iter().any(|outcome| outcome.stats.changed_db);
-        handle.saw(&client, session, answer.position, wrote);
+        if wrote {
+            handle.wrote(&state, id, &client, session, answer.position);
+        } else {
+            handle.saw(&client, session, answer.position);
+        }
         handle.time(&client, answer.served_by_primary, started.elapsed());
         Replies(replies_of(answer).collect())
     });
@@ -327,7 +354,7 @@ pub async fn op_verge_sql_exec(
     let started = Instant::now();
     let answer = handle.database.exec(text, Some(stop)).await;
     let done = answer.map(|answer| {
-        handle.saw(&client, None, answer.position, true);
+        handle.wrote(&state, id, &client, None, answer.position);
         handle.time(&client, answer.served_by_primary, started.elapsed());
         Counted(answer.value.count, answer.value.duration.as_secs_f64() * 1e3)
     });

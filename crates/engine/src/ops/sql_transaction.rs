@@ -120,7 +120,7 @@ pub async fn op_verge_sql_commit(
         let transaction = taken(&state, rid)?.0.lock().await.take().ok_or_else(over)?;
         let position = transaction.commit().await?;
         let client = handle.client(&mut state.borrow_mut(), id);
-        handle.saw(&client, None, position, true);
+        handle.wrote(&state, id, &client, None, position);
         Ok(Done)
     };
     commit.await.into()
@@ -175,7 +175,7 @@ pub async fn op_verge_sql_cursor(
         let reader = database.home().reader()?;
         let position = database.home().position();
         let cursor = Cursor::open(reader, *database.policy(), &sql, &params.0)?;
-        handle.saw(&client, session, position, false);
+        handle.saw(&client, session, position);
         Ok(Rid(state.borrow_mut().resource_table.add(OpenCursor(RefCell::new(cursor)))))
     };
     open.await.into()

@@ -16,15 +16,24 @@ impl<'a> FromV8<'a> for Parameters {
         scope: &mut v8::PinScope<'a, 'i>,
         value: v8::Local<'a, v8::Value>,
     ) -> Result<Self, Infallible> {
-        let Ok(array) = v8::Local::<v8::Array>::try_from(value) else {
-            return Ok(Self(Vec::new()));
-        };
-        let one = |at| {
-            let value = array.get_index(scope, at);
-            value.map_or(Value::Null, |value| value_of(scope, value))
-        };
-        Ok(Self((0..array.length()).map(one).collect()))
+        Ok(Self(list(scope, value, value_of)))
     }
+}
+
+/// Each element of an array; our own JavaScript hands over nothing else.
+fn list<'a, 'i, T>(
+    scope: &mut v8::PinScope<'a, 'i>,
+    value: v8::Local<'a, v8::Value>,
+    each: impl Fn(&mut v8::PinScope<'a, 'i>, v8::Local<'a, v8::Value>) -> T,
+) -> Vec<T> {
+    let Ok(array) = v8::Local::<v8::Array>::try_from(value) else { return Vec::new() };
+    let mut all = Vec::with_capacity(usize::try_from(array.length()).unwrap_or_default());
+    for at in 0..array.length() {
+        if let Some(element) = array.get_index(scope, at) {
+            all.push(each(scope, element));
+        }
+    }
+    all
 }
 
 /// What is none of the kinds above was refused in JavaScript already.
@@ -59,16 +68,6 @@ impl<'a> FromV8<'a> for ManyParameters {
         scope: &mut v8::PinScope<'a, 'i>,
         value: v8::Local<'a, v8::Value>,
     ) -> Result<Self, Infallible> {
-        let Ok(array) = v8::Local::<v8::Array>::try_from(value) else {
-            return Ok(Self(Vec::new()));
-        };
-        let mut all = Vec::new();
-        for at in 0..array.length() {
-            if let Some(list) = array.get_index(scope, at) {
-                let Ok(Parameters(list)) = Parameters::from_v8(scope, list);
-                all.push(list);
-            }
-        }
-        Ok(Self(all))
+        Ok(Self(list(scope, value, |scope, one| list(scope, one, value_of))))
     }
 }

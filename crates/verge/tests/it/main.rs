@@ -9,6 +9,7 @@ mod harness;
 mod init;
 mod inner;
 mod limits;
+mod places;
 mod rebuild;
 mod repository;
 mod signals;
