@@ -220,7 +220,7 @@ impl App {
             }
         };
         let load = Load::add(&isolate);
-        isolate.post.submit(Box::new(event)).map_err(|_| lost())?;
+        isolate.post.submit(event).map_err(|_| lost())?;
         Ok(load)
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Claim {
 
 pub(crate) enum Command {
     Claim(Box<Claim>),
-    Events(Vec<Box<Event>>),
+    Events(Vec<Event>),
     /// How answers leave from now on.
     Courier(Courier),
     /// Finish what is running, take nothing new, then end.

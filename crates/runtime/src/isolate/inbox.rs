@@ -12,12 +12,13 @@ use crate::event::{Command, Event};
 pub(super) struct Inbox {
     commands: UnboundedReceiver<Command>,
     /// The rest of the parcel that was opened last.
-    opened: VecDeque<Box<Event>>,
+    opened: VecDeque<Event>,
 }
 
 /// One thing to do.
+#[allow(clippy::large_enum_variant, reason = "it lives on the stack, for a moment")]
 pub(super) enum Next {
-    Event(Box<Event>),
+    Event(Event),
     /// Never [`Command::Events`].
     Command(Command),
 }
@@ -49,7 +50,7 @@ impl Inbox {
     }
 
     /// Takes nothing more, and empties it.
-    pub fn close(&mut self) -> Vec<Box<Event>> {
+    pub fn close(&mut self) -> Vec<Event> {
         self.commands.close();
         let mut left: Vec<_> = self.opened.drain(..).collect();
         while let Ok(command) = self.commands.try_recv() {
@@ -64,7 +65,7 @@ impl Inbox {
     pub fn give_back(&mut self, app: Option<&Arc<App>>) {
         for event in self.close() {
             match app {
-                Some(app) => app.requeue(*event),
+                Some(app) => app.requeue(event),
                 None => event.fail(super::run::gone()),
             }
         }

@@ -30,7 +30,7 @@ pub(crate) struct Post {
 
 #[derive(Default)]
 struct Waiting {
-    events: Vec<Box<Event>>,
+    events: Vec<Event>,
     /// A task on a listener's event loop takes them away.
     carried: bool,
 }
@@ -59,7 +59,7 @@ impl Post {
 
     /// Sends an event with the others of this turn of the caller's event loop, if that is a
     /// listener's, else at once.
-    pub fn submit(&self, event: Box<Event>) -> Result<(), Gone> {
+    pub fn submit(&self, event: Event) -> Result<(), Gone> {
         if self.is_closed() {
             return Err(Gone);
         }
@@ -85,7 +85,7 @@ impl Post {
     }
 
     /// Hands over what waits. The events that nobody takes any more come back.
-    fn flush(&self, carried: bool) -> Vec<Box<Event>> {
+    fn flush(&self, carried: bool) -> Vec<Event> {
         let mut waiting = self.waiting.lock();
         waiting.carried = carried;
         if waiting.events.is_empty() {
@@ -127,7 +127,7 @@ impl Carrier {
     fn flush(&self, carried: bool) {
         for event in self.post.flush(carried) {
             match self.app.upgrade() {
-                Some(app) => app.requeue(*event),
+                Some(app) => app.requeue(event),
                 // Dropped, it tells whoever waits that it was lost.
                 None => drop(event),
             }

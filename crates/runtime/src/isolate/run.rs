@@ -166,7 +166,7 @@ impl Live {
                 match next {
                     Poll::Ready(Some(Next::Event(event))) => {
                         taken += 1;
-                        if let Some(id) = self.take_up(*event) {
+                        if let Some(id) = self.take_up(event) {
                             // Ids rise one by one.
                             let first = if begun.is_empty() { id } else { begun.start };
                             begun = first..id.saturating_add(1);
