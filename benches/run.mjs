@@ -17,8 +17,9 @@ import { limits } from "./scenarios/limits.mjs";
 import { react } from "./scenarios/react.mjs";
 import { rebuild } from "./scenarios/rebuild.mjs";
 import { files } from "./scenarios/static.mjs";
+import { sql } from "./scenarios/sql.mjs";
 
-const SCENARIOS = { hello, react, isolates, limits, rebuild, files };
+const SCENARIOS = { hello, react, isolates, limits, rebuild, files, sql };
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const peers = join(root, "benches/peers/node_modules");
