@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use verge_types::Position;
+use verge_types::{DatasetId, Position};
 
 use crate::checksum::page_hash;
 use crate::config::StoreConfig;
@@ -19,6 +19,7 @@ use crate::genesis;
 use crate::layout::Layout;
 use crate::log::{LogIndex, LogReader};
 use crate::state::State;
+use crate::store::Store;
 use std::sync::Arc;
 
 /// A point to go back to.
@@ -80,6 +81,69 @@ pub(crate) fn drop_images(disk: &dyn Disk, layout: &Layout, keep: usize) -> Resu
     Ok(())
 }
 
+/// A state that can be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    pub position: Position,
+    /// When it was committed, ms since 1970; 0 for the empty beginning.
+    pub wall_ms: u64,
+}
+
+impl Store {
+    /// The oldest state that can be restored, and the one that `target` means.
+    ///
+    /// # Errors
+    /// `NotRetained` if the log and its images do not reach back to it. Reads the log up to it.
+    pub fn locate(&self, id: &DatasetId, target: Target) -> Result<(Point, Point), Error> {
+        let dataset = self.get(id)?;
+        let log = dataset.shared.log_index.lock().clone();
+        let layout = self.layout(id);
+        let base = log.base();
+        let oldest = images(&*self.inner.config.disk, &layout)
+            .into_iter()
+            .find(|state| state.checkpoint.txid >= base.txid)
+            .filter(|_| base.txid > 0)
+            .map(|state| Point { position: state.checkpoint, wall_ms: state.wall_ms });
+        let gone = || Error::NotRetained { what: target.to_string() };
+        let oldest = match oldest {
+            Some(oldest) => oldest,
+            None if base.txid == 0 => Point { position: base, wall_ms: 0 },
+            None => return Err(gone()),
+        };
+        let mut found = oldest;
+        let mut reader = LogReader::new(log, oldest.position)?;
+        while let Some((header, _)) = reader.next_segment()? {
+            if !target.reaches(header.position, header.wall_ms) {
+                break;
+            }
+            found = Point { position: header.position, wall_ms: header.wall_ms };
+        }
+        let missed = match target {
+            Target::Position(wanted) => wanted != found.position,
+            Target::Time(wanted) => wanted < oldest.wall_ms,
+        };
+        if missed { Err(gone()) } else { Ok((oldest, found)) }
+    }
+}
+
+impl Target {
+    fn reaches(self, position: Position, wall_ms: u64) -> bool {
+        match self {
+            Self::Position(wanted) => position.txid <= wanted.txid,
+            Self::Time(wanted) => wall_ms <= wanted,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Position(position) => write!(f, "position {position}"),
+            Self::Time(ms) => write!(f, "the state of {ms} ms after 1970"),
+        }
+    }
+}
+
 /// Makes the database file of a retained state at `to`. Synced.
 pub(crate) fn make(
     disk: &dyn Disk,
@@ -90,14 +154,10 @@ pub(crate) fn make(
     to: &Path,
 ) -> Result<Head, Error> {
     let io = |error| Error::io("making an older state again")(error);
-    let gone = || Error::NotRetained { what: format!("{target:?}") };
-    let reaches = |position: Position, wall_ms: u64| match target {
-        Target::Position(wanted) => position.txid <= wanted.txid,
-        Target::Time(wanted) => wall_ms <= wanted,
-    };
+    let gone = || Error::NotRetained { what: target.to_string() };
     let base = log.base();
     let image = images(disk, layout).into_iter().rfind(|state| {
-        state.checkpoint.txid >= base.txid && reaches(state.checkpoint, state.wall_ms)
+        state.checkpoint.txid >= base.txid && target.reaches(state.checkpoint, state.wall_ms)
     });
     disk.remove_if_there(to).map_err(io)?;
     let mut head = match image {
@@ -123,7 +183,7 @@ pub(crate) fn make(
     let file = disk.open(to, false).map_err(io)?;
     let mut reader = LogReader::new(log.clone(), head.position)?;
     while let Some((header, bytes)) = reader.next_segment()? {
-        if !reaches(header.position, header.wall_ms) {
+        if !target.reaches(header.position, header.wall_ms) {
             break;
         }
         head = write_segment(&*file, page_size, head, &bytes)?;

@@ -134,9 +134,35 @@ impl Dataset {
         T: Send + 'static,
         E: Send + 'static,
     {
+        self.write_for(job, None).await
+    }
+
+    /// The same for work of the database's owner, such as an import, that may keep the writer for
+    /// `longest`.
+    pub async fn write_long<T, E>(
+        &self,
+        longest: Duration,
+        job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<Committed<T>, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.write_for(job, Some(longest)).await
+    }
+
+    async fn write_for<T, E>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        longest: Option<Duration>,
+    ) -> Result<Committed<T>, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
         self.shared.may_write()?;
         let (reply, result) = oneshot::channel();
-        let job = Job { job: Some(job), result: None, reply };
+        let job = Job { job: Some(job), result: None, longest, reply };
         Queue::push(&self.shared, Command::Write(Box::new(job)))?;
         let committed = result.await.unwrap_or(Err(Error::Closed.into()))?;
         self.shared.confirm(committed.position).await?;
@@ -300,6 +326,7 @@ impl Shared {
 struct Job<T, E, F> {
     job: Option<F>,
     result: Option<Result<T, E>>,
+    longest: Option<Duration>,
     reply: oneshot::Sender<Result<Committed<T>, WriteError<E>>>,
 }
 
@@ -311,6 +338,10 @@ where
 {
     fn abandoned(&self) -> bool {
         self.reply.is_closed()
+    }
+
+    fn longest(&self) -> Option<Duration> {
+        self.longest
     }
 
     fn run(&mut self, db: &Connection) -> bool {

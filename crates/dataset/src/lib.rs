@@ -47,7 +47,7 @@ mod wal;
 
 pub use rusqlite;
 
-pub use archive::Target;
+pub use archive::{Point, Target};
 pub use checksum::{lock_page, page_hash};
 pub use config::{Settings, StoreConfig};
 pub use dataset::{Ack, Committed, Dataset, Role, Subscription};

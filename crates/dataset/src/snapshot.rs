@@ -16,6 +16,7 @@ use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::genesis::is_page_size;
 use crate::layout::Layout;
+use crate::log::LogReader;
 use crate::reader::Reader;
 use crate::state::{Duty, State};
 use crate::store::Store;
@@ -76,6 +77,28 @@ impl Dataset {
             return Err(Error::corrupt("the database", why));
         }
         Ok(snapshot.head.position)
+    }
+}
+
+impl Dataset {
+    /// Reads the kept log through: how many segments hold, each going on where the one before it
+    /// ends. On the caller's thread.
+    ///
+    /// # Errors
+    /// `Corrupt` at the first that does not.
+    pub fn verify_log(&self) -> Result<u64, Error> {
+        let log = self.shared.log_index.lock().clone();
+        let mut reader = LogReader::new(log.clone(), log.base())?;
+        let (mut count, mut before) = (0, None);
+        while let Some((header, _)) = reader.next_segment()? {
+            if before.is_some_and(|before| before != header.checksum_before) {
+                let why = format!("the checksums before and after {} differ", header.position);
+                return Err(Error::corrupt("the log", why));
+            }
+            before = Some(header.checksum_after);
+            count += 1;
+        }
+        Ok(count)
     }
 }
 

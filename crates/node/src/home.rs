@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use verge_dataset::rusqlite::Connection;
-use verge_dataset::{Dataset, Reader, Store, WriteError, WriteTransaction};
+use verge_dataset::{Committed, Dataset, Reader, Store, WriteError, WriteTransaction};
 use verge_replicate::Coverage;
 use verge_services::sql::{Boxed, Home, HomeTransaction, SqlError};
 use verge_types::{DatasetId, Position};
@@ -70,6 +70,33 @@ impl NodeHome {
 }
 
 impl NodeHome {
+    /// A write of the database's owner, which may keep the writer for `longest`.
+    pub(crate) async fn write_long<T: Send + 'static>(
+        &self,
+        longest: Duration,
+        job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<(T, Position), SqlError> {
+        let (_pass, ours) = self.enter()?;
+        let dataset = self.dataset()?;
+        self.in_term(ours, dataset.write_long(longest, job)).await
+    }
+
+    async fn in_term<T>(
+        &self,
+        ours: Option<u64>,
+        write: impl Future<Output = Result<Committed<T>, WriteError<SqlError>>>,
+    ) -> Result<(T, Position), SqlError> {
+        let written = tokio::select! {
+            biased;
+            written = write => written,
+            () = self.term_ends(ours) => {
+                return Err(outcome_unknown("another primary took over"));
+            }
+        };
+        let committed = written.map_err(flatten)?;
+        Ok((committed.value, committed.position))
+    }
+
     async fn reach(&self, position: Position, longest: Duration) -> bool {
         let deadline = Instant::now() + longest;
         for _ in 0..LOOKS {
@@ -137,15 +164,7 @@ impl Home for NodeHome {
         Box::pin(async move {
             let (_pass, ours) = self.enter()?;
             let dataset = self.dataset()?;
-            let written = tokio::select! {
-                biased;
-                written = dataset.write(job) => written,
-                () = self.term_ends(ours) => {
-                    return Err(outcome_unknown("another primary took over"));
-                }
-            };
-            let committed = written.map_err(flatten)?;
-            Ok((committed.value, committed.position))
+            self.in_term(ours, dataset.write(job)).await
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -47,6 +47,9 @@ pub(crate) struct Inner {
     pub(crate) transport: Option<Transport>,
     metas: MetaFolder,
     entries: Mutex<FxHashMap<DatasetId, Arc<Entry>>>,
+    /// Datasets that were deleted here, and when: what is still on its way from others must not
+    /// bring them back.
+    deleted: Mutex<FxHashMap<DatasetId, Instant>>,
     changes: watch::Sender<u64>,
     stopping: AtomicBool,
     runtime: tokio::runtime::Handle,
@@ -69,6 +72,7 @@ impl Inner {
             transport,
             metas,
             entries: Mutex::default(),
+            deleted: Mutex::default(),
             changes: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
@@ -322,6 +326,9 @@ impl Inner {
 
     /// Another node has to do with a dataset: so has this one.
     fn attend(&self, id: DatasetId, first: Option<Input>) {
+        if self.was_deleted(&id) {
+            return;
+        }
         let Some(this) = self.this.upgrade() else { return };
         tokio::spawn(async move {
             match this.open(&id, true).await {
@@ -399,6 +406,22 @@ impl Inner {
         }
     }
 
+    /// Notes that a dataset goes for good.
+    pub(crate) fn note_deletion(&self, id: &DatasetId) {
+        let mut deleted = self.deleted.lock();
+        deleted.retain(|_, when| when.elapsed() < DELETED_FOR);
+        deleted.insert(id.clone(), Instant::now());
+    }
+
+    /// Somebody makes a dataset of that name anew.
+    pub(crate) fn forget_deletion(&self, id: &DatasetId) {
+        self.deleted.lock().remove(id);
+    }
+
+    fn was_deleted(&self, id: &DatasetId) -> bool {
+        self.deleted.lock().get(id).is_some_and(|when| when.elapsed() < DELETED_FOR)
+    }
+
     /// Forgets a dataset, whose driver has ended.
     pub(crate) async fn drop_entry(&self, id: &DatasetId) {
         let Some(entry) = self.entry(id) else { return };
@@ -420,6 +443,10 @@ pub(crate) async fn on_disk<T: Send + 'static>(
 ) -> std::io::Result<T> {
     spawn_blocking(act).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
+
+/// How long messages of other nodes do not bring a deleted dataset back: longer than any is on its
+/// way.
+const DELETED_FOR: Duration = Duration::from_secs(3);
 
 /// Longest wait of a loop that looks for a condition.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);

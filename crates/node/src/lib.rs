@@ -18,10 +18,12 @@
 mod clock;
 mod config;
 mod control;
+mod delete;
 mod desk;
 mod driver;
 mod error;
 mod forward;
+mod hand_over;
 mod home;
 mod inner;
 mod lock;
@@ -36,7 +38,10 @@ pub use config::{
     FORWARD_DEADLINE, IDLE_AFTER, NodeConfig, OPEN_PATIENCE, PLACEMENT_PATIENCE, PRIMARY_PATIENCE,
     Timing,
 };
-pub use control::{Command, ControlClient, Executed, Verified};
+pub use control::{
+    AppliedMigration, Command, ControlClient, Executed, Form, Located, Migrated, MigrationFailure,
+    MigrationFile, Progress, Report, State, Verified,
+};
 pub use error::Error;
 pub use home::{NodeHome, NodeTransaction};
 pub use inner::NodeDatabase;
@@ -44,3 +49,6 @@ pub use lock::{NodeLock, Owner};
 pub use node::Node;
 pub use register::{FileRegister, LeaseRegister};
 pub use status::{DatasetStatus, FollowerStatus, Health, RoleName};
+pub use verge_services::sql::{
+    is_complete as is_complete_sql, migrate::checksum as migration_checksum,
+};

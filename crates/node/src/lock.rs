@@ -3,12 +3,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
 const NAME: &str = "node.lock";
+/// How often a folder is tried that somebody may only be looking at, and how long after another.
+const LOOKS: usize = 10;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The process that uses a node's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,13 +37,21 @@ impl NodeLock {
         std::fs::create_dir_all(data).map_err(Error::io("making the node's folder"))?;
         let io = "locking the node's folder";
         let file = open(data).map_err(Error::io(io))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = read(&file).map_or(0, |owner| owner.pid);
-                return Err(Error::InUse { dir: data.to_owned(), pid });
+        let mut looks = LOOKS;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Somebody who only looks is gone in a moment.
+                Err(TryLockError::WouldBlock) if looks > 0 => {
+                    looks -= 1;
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let pid = read(&file).map_or(0, |owner| owner.pid);
+                    return Err(Error::InUse { dir: data.to_owned(), pid });
+                }
+                Err(TryLockError::Error(error)) => return Err(Error::io(io)(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(Error::io(io)(error)),
         }
         let lock = Self { file };
         lock.announce(None)?;
@@ -64,7 +76,8 @@ impl NodeLock {
             return Ok(None);
         }
         let file = open(data).map_err(Error::io("looking at the node's lock"))?;
-        match file.try_lock() {
+        // Shared, so that two who look do not take each other for the owner.
+        match file.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(_) => Ok(Some(read(&file).unwrap_or(Owner { pid: 0, control: None }))),
         }
@@ -99,5 +112,20 @@ mod tests {
         drop(lock);
         assert_eq!(NodeLock::owner(folder.path()).unwrap(), None);
         NodeLock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn who_looks_is_no_owner_and_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(NodeLock::take(folder.path()).unwrap());
+        let looking = open(folder.path()).unwrap();
+        looking.try_lock_shared().unwrap();
+        assert_eq!(NodeLock::owner(folder.path()).unwrap(), None);
+        let gone = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(10));
+            drop(looking);
+        });
+        NodeLock::take(folder.path()).unwrap();
+        gone.join().unwrap();
     }
 }

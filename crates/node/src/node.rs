@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 use verge_dataset::{Store, StoreConfig};
 use verge_fabric::Peer;
-use verge_types::{Body, DatasetId, PopName};
+use verge_types::{Body, DatasetId};
 
 use crate::config::NodeConfig;
 use crate::control::{self, Command};
-use crate::driver::Input;
 use crate::error::Error;
 use crate::inner::{Inner, LOOK_EVERY, NodeDatabase};
 use crate::lock::NodeLock;
@@ -31,7 +30,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// How long one node waits for another's answer to a question.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 /// How long the end of the last readers is waited for.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One PoP's data plane. Cheap to clone; ends by [`Node::shutdown`] or [`Node::kill`].
 #[derive(Clone)]
@@ -257,75 +256,6 @@ impl Node {
     /// Messages between nodes that were dropped for want of a link or of room; the cores ask again.
     pub fn dropped_messages(&self) -> u64 {
         self.inner.transport.as_ref().map_or(0, transport::Transport::dropped)
-    }
-
-    /// Makes a PoP's first voter the primary, without losing anything: writes wait meanwhile.
-    /// Returns once the successor is primary.
-    pub async fn move_primary(&self, id: &DatasetId, to: &PopName) -> Result<(), Error> {
-        let target = self.inner.roster.first_of(to).ok_or_else(|| Error::NoPop(to.clone()))?;
-        let entry = self.inner.open(id, false).await?;
-        entry.desk.touch();
-        let limit = self.inner.config.timing.hand_over_limit * 2;
-        let deadline = Instant::now() + self.inner.config.timing.open_patience + limit;
-        let primary = loop {
-            let primary = entry.desk.standing().primary;
-            if primary == Some(target) {
-                return Ok(());
-            }
-            match primary {
-                // It may be about to take its lease up again after a rest.
-                Some(me) if me == self.inner.roster.me && !entry.desk.is_primary() => {}
-                Some(primary) => break primary,
-                None => {}
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::HandOver("nobody is primary".to_owned()));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        };
-        if primary != self.inner.roster.me {
-            let peer = self.inner.roster.peer(primary).ok_or(Error::ShuttingDown)?;
-            let command =
-                Command::MovePrimary { dataset: id.to_string(), to: to.as_str().to_owned() };
-            self.ask(&peer, &command).await?;
-        } else {
-            let (done, ended) = oneshot::channel();
-            if !self.inner.tell(id, Input::HandOver { to: target, done }) {
-                return Err(Error::HandOver("the dataset's driver is busy".to_owned()));
-            }
-            match timeout(limit * 2, ended).await {
-                Ok(Ok(result)) => result.map_err(Error::HandOver)?,
-                _ => return Err(Error::HandOver("its outcome is not known".to_owned())),
-            }
-        }
-        let mut standing = entry.desk.watch();
-        let moved = standing.wait_for(|standing| standing.primary == Some(target));
-        let left = deadline.saturating_duration_since(Instant::now()).max(limit);
-        match timeout(left, moved).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::HandOver("the successor did not take over in time".to_owned())),
-        }
-    }
-
-    /// Removes a dataset's copy from this node alone.
-    pub async fn delete_here(&self, id: &DatasetId) -> Result<(), Error> {
-        self.inner.drop_entry(id).await;
-        let (store, id_there) = (self.inner.store.clone(), id.clone());
-        let deleting = spawn_blocking(move || {
-            let until = std::time::Instant::now() + CLOSE_PATIENCE;
-            loop {
-                match store.delete(&id_there) {
-                    Err(verge_dataset::Error::Overloaded { .. })
-                        if std::time::Instant::now() < until =>
-                    {
-                        std::thread::sleep(LOOK_EVERY);
-                    }
-                    other => return other,
-                }
-            }
-        });
-        deleting.await.map_err(|_| Error::ShuttingDown)??;
-        self.inner.remove_meta(id.clone()).await
     }
 
     /// Ends in good order: running writes end, files are closed. The fabric stays the caller's.

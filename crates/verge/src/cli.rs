@@ -26,6 +26,7 @@ const STYLES: Styles = Styles::styled()
   verge dev my-api                     serve it, rebuild on every change
   verge check my-api                   is everything right? serves nothing
   verge build my-api --out out         make a deployment folder
+  verge db migrations apply            change a project's database
 
 Exit codes: 0 done; 1 it could not be done (the app or its configuration is wrong);
 2 the command line is wrong."
@@ -57,6 +58,7 @@ pub enum Command {
     Init(Init),
     Build(Build),
     Check(Check),
+    Db(crate::db::Db),
     Completion(Completion),
 }
 

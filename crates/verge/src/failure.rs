@@ -15,11 +15,20 @@ pub struct Failure {
     /// Places in the user's files.
     pub diagnostics: Vec<Diagnostic>,
     pub exit: u8,
+    /// With `--json` the one object that says all of it is out already.
+    pub told: bool,
 }
 
 impl Failure {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, diagnostics: Vec::new(), exit: 1 }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            diagnostics: Vec::new(),
+            exit: 1,
+            told: false,
+        }
     }
 
     #[must_use]

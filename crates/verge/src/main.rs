@@ -7,6 +7,7 @@
 mod check;
 mod cli;
 mod completion;
+mod db;
 mod dev;
 mod diagnostics;
 mod failure;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(&args, &terminal),
         Command::Build(args) => package::run(&args, &terminal),
         Command::Check(args) => check::run(&args, &terminal),
+        Command::Db(args) => db::run(args, &terminal),
         Command::Completion(args) => completion::run(&args, &terminal),
     };
     match done {

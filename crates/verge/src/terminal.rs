@@ -83,6 +83,20 @@ impl Terminal {
         self.verbose
     }
 
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Somebody looks at standard output.
+    pub fn is_interactive(&self) -> bool {
+        !self.json && std::io::stdout().is_terminal()
+    }
+
+    /// Colours of standard error.
+    pub fn paint_error(&self, style: Style, text: &str) -> String {
+        self.err.paint(style, text)
+    }
+
     /// Colours of standard output.
     pub fn paint(&self, style: Style, text: &str) -> String {
         self.out.paint(style, text)
@@ -134,7 +148,9 @@ impl Terminal {
     /// How the command ends when it fails.
     pub fn failure(&self, failure: &Failure) {
         if self.json {
-            print_json(&json!({ "error": failure_json(failure) }));
+            if !failure.told {
+                print_json(&json!({ "error": failure_json(failure) }));
+            }
             return;
         }
         let mut text = String::new();

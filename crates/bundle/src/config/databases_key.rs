@@ -24,9 +24,6 @@ pub fn read_databases(reader: &mut Reader<'_>, node: &Node, config: &mut AppConf
         let mut migrations_table = MIGRATIONS_TABLE.to_owned();
         for e in entries {
             let at = format!("{path}.{}", e.key);
-            if e.key.starts_with("migrations_") {
-                reader.ignored.push(format!("`{at}` (this version applies no migrations)"));
-            }
             match e.key.as_str() {
                 "binding" => binding = reader.non_empty(&at, &e.node).map(|name| (name, e)),
                 "database_name" => name = reader.non_empty(&at, &e.node),

@@ -64,7 +64,12 @@ pub const TOP: &[KeyDoc] = &[
         "[]",
         "bindings to other apps: `binding`, `service`, `entrypoint`, `props`",
     ),
-    read("d1_databases", false, "[]", "SQL databases: `binding`, `database_name`, `database_id`"),
+    read(
+        "d1_databases",
+        false,
+        "[]",
+        "SQL databases: `binding`, `database_name`, `database_id`, `migrations_dir`, `migrations_table`",
+    ),
     read(
         "read_your_writes",
         true,

@@ -2,6 +2,7 @@
 //! segment and one sync of the log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -13,6 +14,10 @@ use crate::shared::Shared;
 pub(crate) trait GroupJob: Send {
     /// Nobody waits any more.
     fn abandoned(&self) -> bool;
+    /// Longest it may run, where that is not the setting's `job_deadline`.
+    fn longest(&self) -> Option<Duration> {
+        None
+    }
     /// Runs inside a transaction; `true` to commit it.
     fn run(&mut self, db: &Connection) -> bool;
     /// The end, called once: where the transaction became durable, or why it did not.
@@ -34,7 +39,7 @@ impl Core {
             if job.abandoned() {
                 continue;
             }
-            shared.job_starts(shared.settings().job_deadline);
+            shared.job_starts(job.longest().unwrap_or(shared.settings().job_deadline));
             let result = self.run_one(&mut *job);
             shared.job_ended();
             match result {

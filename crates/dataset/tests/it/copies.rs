@@ -120,7 +120,12 @@ async fn any_position_and_time_can_be_restored_and_replicas_follow() {
         past.push((position, number(&primary, "SELECT count(*) FROM t"), primary.checksum().1));
     }
     sql(&primary, "DROP TABLE t; CREATE TABLE u AS SELECT randomblob(100000) AS x").await;
+    assert_eq!(primary.verify_log().unwrap(), 12);
     for (position, count, checksum) in past.iter().rev() {
+        let (oldest, found) = one.store.locate(&name, Target::Position(*position)).unwrap();
+        assert_eq!((oldest.position.txid, found.position), (0, *position));
+        let at = one.store.locate(&name, Target::Time(found.wall_ms)).unwrap().1;
+        assert!(at.position >= *position && at.wall_ms == found.wall_ms);
         let now = one.store.restore(&name, Target::Position(*position)).await.unwrap();
         assert!(now > *position);
         assert_eq!(number(&primary, "SELECT count(*) FROM t"), *count);
@@ -134,6 +139,8 @@ async fn any_position_and_time_can_be_restored_and_replicas_follow() {
     one.store.restore(&name, Target::Time(1)).await.unwrap();
     assert_eq!(number(&primary, "SELECT count(*) FROM sqlite_schema"), 0);
     let future = one.store.restore(&name, Target::Position(Position::new(9, 999))).await;
+    assert!(matches!(future, Err(Error::NotRetained { .. })), "{future:?}");
+    let future = one.store.locate(&name, Target::Position(Position::new(9, 999)));
     assert!(matches!(future, Err(Error::NotRetained { .. })), "{future:?}");
     ship(&primary, &copy).await;
     same(&primary, &one.crashed().store.get(&name).unwrap());

@@ -1,11 +1,19 @@
 //! What `verge db` asks of a node: the same commands in the process that owns the folder, over
 //! its socket, and from one node to another.
 
+mod execute;
+mod files;
+mod history;
+mod migrate;
+mod report;
 mod run;
 mod socket;
+mod verify;
 
 use serde::{Deserialize, Serialize};
 
+pub use migrate::{AppliedMigration, Migrated, MigrationFailure, MigrationFile};
+pub use report::{Progress, Report};
 pub use socket::ControlClient;
 pub(crate) use socket::serve;
 
@@ -29,6 +37,54 @@ pub enum Command {
         params: Vec<serde_json::Value>,
         #[serde(default)]
         create: bool,
+    },
+    /// Makes a dataset that is not there yet.
+    Create {
+        dataset: String,
+    },
+    /// Runs a script, all of it or nothing, and gives what each of its statements gave: a list of
+    /// [`Executed`]. What only reads runs here. A failure names line and column.
+    Script {
+        dataset: String,
+        sql: String,
+    },
+    /// Which node is primary, once one is.
+    Primary {
+        dataset: String,
+        #[serde(default)]
+        create: bool,
+    },
+    /// The oldest state that can be restored here, and the one that a bookmark or a time means.
+    Locate {
+        dataset: String,
+        #[serde(default)]
+        bookmark: Option<String>,
+        #[serde(default)]
+        time_ms: Option<u64>,
+    },
+    /// The migrations that are recorded here.
+    Migrations {
+        dataset: String,
+        table: String,
+    },
+    /// Applies those that are not recorded, in the order given, each in a transaction with its
+    /// record, up to the first that fails. At the primary.
+    Migrate {
+        dataset: String,
+        table: String,
+        migrations: Vec<MigrationFile>,
+    },
+    /// Takes a file of the node's machine in, all of it or nothing. At the primary.
+    Import {
+        dataset: String,
+        path: std::path::PathBuf,
+        form: Form,
+        /// Where the rows of a CSV file go.
+        #[serde(default)]
+        table: Option<String>,
+        /// Everything that is there (of a CSV file's table: its rows) goes first.
+        #[serde(default)]
+        replace: bool,
     },
     /// One dataset on all nodes.
     Lag {
@@ -63,17 +119,53 @@ pub enum Command {
         #[serde(default)]
         time_ms: Option<u64>,
     },
-    /// The database as a file at `path` on the node's machine: SQL text, or SQLite's own format.
+    /// The database as a file at `path` on the node's machine, whole or not at all.
     Export {
         dataset: String,
         path: std::path::PathBuf,
+        form: Form,
+        /// Which table a CSV file is of.
         #[serde(default)]
-        sqlite: bool,
+        table: Option<String>,
     },
     /// Removes this node's copy.
     Delete {
         dataset: String,
     },
+    /// Removes all copies, and what the fleet knows of it.
+    DeleteEverywhere {
+        dataset: String,
+    },
+}
+
+/// What a database looks like as a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// SQL text: a dump.
+    Sql,
+    /// SQLite's own format.
+    Sqlite,
+    /// One table, with a header.
+    Csv,
+}
+
+/// A state in a dataset's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub bookmark: String,
+    /// When it was committed, ms since 1970; 0 for the empty beginning.
+    pub time_ms: u64,
+    /// Groups of transactions since the beginning.
+    pub txid: u64,
+}
+
+/// What `Locate` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    pub oldest: State,
+    pub target: State,
+    pub now: State,
 }
 
 /// What `Execute` gave.
@@ -105,6 +197,11 @@ pub struct Verified {
     pub checksum: String,
     /// Its pages add up to its checksum.
     pub pages_agree: bool,
+    /// SQLite's own check of its tables and indexes, and that of each segment of the log.
+    #[serde(default)]
+    pub file_is_sound: bool,
+    #[serde(default)]
+    pub log_segments: u64,
     /// Its checksum is that of the others at the same position; `None` if no other stands there.
     pub copies_agree: Option<bool>,
     pub error: Option<String>,

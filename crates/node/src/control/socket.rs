@@ -1,20 +1,26 @@
 //! The control endpoint: a unix socket in the node's folder, for whoever may use that folder. One
-//! JSON command a line, one JSON answer a line: `{"Ok": …}` or `{"Err": "…"}`.
+//! JSON command a line, one JSON answer a line: `{"Ok": …}` or `{"Err": "…"}`, before it, of a
+//! command that takes time, any number of `{"Progress": …}`. Who hangs up meanwhile has it end
+//! without a change.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-use super::Command;
+use super::{Command, Progress, Report};
 use crate::error::Error;
 use crate::lock::NodeLock;
 use crate::node::Node;
 
 /// Longest line, bytes.
 const MAX_LINE: u64 = 64 << 20;
+/// How often a command that takes time tells how far it is.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Longest path of a unix socket that every system takes, bytes.
 const MAX_PATH: usize = 100;
 
@@ -65,12 +71,50 @@ async fn converse(node: &Node, stream: UnixStream) -> std::io::Result<()> {
             return Ok(());
         }
         let result = match serde_json::from_str::<Command>(&line) {
-            Ok(command) => node.run(command).await.map_err(|error| error.to_string()),
+            Ok(command) => attended(node, command, &mut read, &mut write).await,
             Err(error) => Err(format!("not a command: {error}")),
         };
-        let mut answer = serde_json::to_vec(&result).unwrap_or_default();
-        answer.push(b'\n');
-        write.write_all(&answer).await?;
+        send(&mut write, &result).await?;
+    }
+}
+
+async fn send(write: &mut OwnedWriteHalf, line: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut answer = serde_json::to_vec(line).unwrap_or_default();
+    answer.push(b'\n');
+    write.write_all(&answer).await
+}
+
+/// Runs a command, tells how far it is, and has it end if nobody waits any more.
+async fn attended(
+    node: &Node,
+    command: Command,
+    read: &mut BufReader<tokio::io::Take<OwnedReadHalf>>,
+    write: &mut OwnedWriteHalf,
+) -> Result<serde_json::Value, String> {
+    let report = Report::default();
+    let mut running = std::pin::pin!(node.run_reporting(command, &report));
+    let mut tick = tokio::time::interval(TELL_EVERY);
+    let (mut told, mut there) = (Progress::default(), true);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut running => return result.map_err(|error| error.to_string()),
+            _ = tick.tick() => {
+                let now = report.progress();
+                if now != told {
+                    told = now;
+                    if send(write, &serde_json::json!({ "Progress": now })).await.is_err() {
+                        report.give_up();
+                    }
+                }
+            }
+            next = read.fill_buf(), if there => {
+                there = false;
+                if next.map_or(true, <[u8]>::is_empty) {
+                    report.give_up();
+                }
+            }
+        }
     }
 }
 
@@ -97,14 +141,38 @@ impl ControlClient {
 
     /// Sends one command and waits for its answer.
     pub async fn run(&mut self, command: &Command) -> Result<serde_json::Value, Error> {
+        self.run_reporting(command, |_| ()).await
+    }
+
+    /// The same; `progress` hears how far it is meanwhile.
+    pub async fn run_reporting(
+        &mut self,
+        command: &Command,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<serde_json::Value, Error> {
         let io = "asking the running node";
         let mut line = serde_json::to_vec(command).map_err(|e| Error::Command(e.to_string()))?;
         line.push(b'\n');
         self.write.write_all(&line).await.map_err(Error::io(io))?;
-        let mut answer = String::new();
-        self.read.read_line(&mut answer).await.map_err(Error::io(io))?;
-        let result: Result<serde_json::Value, String> =
-            serde_json::from_str(&answer).map_err(|error| Error::Command(error.to_string()))?;
-        result.map_err(Error::Command)
+        loop {
+            let mut answer = String::new();
+            if self.read.read_line(&mut answer).await.map_err(Error::io(io))? == 0 {
+                return Err(Error::Command("the running node hung up".to_owned()));
+            }
+            let answer = serde_json::from_str(&answer);
+            match answer.map_err(|error| Error::Command(error.to_string()))? {
+                Answer::Progress(now) => progress(now),
+                Answer::Ok(value) => return Ok(value),
+                Answer::Err(text) => return Err(Error::Command(text)),
+            }
+        }
     }
+}
+
+/// A line of the node's.
+#[derive(Deserialize)]
+enum Answer {
+    Progress(Progress),
+    Ok(serde_json::Value),
+    Err(String),
 }

@@ -97,6 +97,27 @@ impl LeaseRegister for FileRegister {
         let (register, dataset) = (self.clone(), dataset.clone());
         Box::pin(answer(move || register.swap_now(&dataset, expected, new)))
     }
+
+    fn forget(&self, dataset: &DatasetId) -> BoxFuture<bool> {
+        let (register, dataset) = (self.clone(), dataset.clone());
+        Box::pin(async move {
+            let forget = move || register.forget_now(&dataset);
+            matches!(tokio::task::spawn_blocking(forget).await, Ok(Ok(())))
+        })
+    }
+}
+
+impl FileRegister {
+    fn forget_now(&self, dataset: &DatasetId) -> io::Result<()> {
+        let lock = self.lock(dataset)?;
+        lock.lock()?;
+        match fs::remove_file(self.path(dataset)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // So that a loss of power does not bring it back.
+        File::open(&self.dir)?.sync_all()
+    }
 }
 
 async fn answer(
@@ -136,6 +157,9 @@ mod tests {
         assert_eq!(register.swap_now(&id, None, second).unwrap(), conflict);
         assert_eq!(register.swap_now(&id, Some(first), second).unwrap(), RegisterAnswer::Swapped);
         assert_eq!(register.read_now(&id).unwrap(), Some(second));
+        register.forget_now(&id).unwrap();
+        register.forget_now(&id).unwrap();
+        assert_eq!(register.read_now(&id).unwrap(), None);
     }
 
     #[test]

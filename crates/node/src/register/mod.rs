@@ -23,4 +23,8 @@ pub trait LeaseRegister: Send + Sync + 'static {
         expected: Option<Record>,
         new: Record,
     ) -> BoxFuture<RegisterAnswer>;
+
+    /// Forgets a dataset of which no copy is left; true if nothing is there now. Whoever makes one
+    /// of its name begins anew.
+    fn forget(&self, dataset: &DatasetId) -> BoxFuture<bool>;
 }

@@ -1,7 +1,7 @@
 //! What `verge db` asks of a running node, and of a folder that nobody uses.
 
 use serde_json::json;
-use verge_node::{Command, ControlClient, Error, NodeLock};
+use verge_node::{Command, ControlClient, Error, Form, NodeLock};
 
 use crate::world::{World, create, id, insert, until, values};
 
@@ -54,6 +54,12 @@ async fn a_running_fleet_answers_over_its_socket() {
     let restore = Command::Restore { dataset: dataset(), bookmark: Some(bookmark), time_ms: None };
     client.run(&restore).await.unwrap();
     assert_eq!(values(&fra), [1, 2], "the third is undone");
+    let locate = Command::Locate { dataset: dataset(), bookmark: None, time_ms: Some(u64::MAX) };
+    let located = client.run(&locate).await.unwrap();
+    assert_eq!(located["target"], located["now"]);
+    let script = json!({"command": "script", "dataset": "app/main", "sql": "SELECT 1; SELEC"});
+    let error = client.run(&command(script)).await.unwrap_err().to_string();
+    assert!(error.contains("line 1, column 11: near"), "{error}");
     let iad = nodes[0].database(&id("app/main")).await.unwrap();
     until("also at the other PoP", || async { values(&iad) == [1, 2] }).await;
 
@@ -69,15 +75,25 @@ async fn a_running_fleet_answers_over_its_socket() {
     until("and has its own rows", || async { values(&preview) == [1, 2, 9] }).await;
     assert_eq!(values(&fra), [1, 2]);
 
-    for sqlite in [false, true] {
+    for form in [Form::Sql, Form::Sqlite] {
         let path = data.join("export");
-        let export = Command::Export { dataset: dataset(), path: path.clone(), sqlite };
+        let export = Command::Export { dataset: dataset(), path: path.clone(), form, table: None };
         let wrote = client.run(&export).await.unwrap()["bytes"].as_u64().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len() as u64, wrote);
-        let begins: &[u8] = if sqlite { b"SQLite format 3" } else { b"" };
+        let begins: &[u8] = if form == Form::Sqlite { b"SQLite format 3" } else { b"" };
         assert!(wrote > 0 && bytes.starts_with(begins));
     }
+
+    let all = || Command::DeleteEverywhere { dataset: "app/preview".to_owned() };
+    let gone = client.run(&all()).await.unwrap();
+    assert_eq!(gone["nodes"], json!(["fra-1", "iad-1"]));
+    nodes[0].kill().await;
+    // The copy at iad would bring it back.
+    let kept = Command::DeleteEverywhere { dataset: dataset() };
+    let kept = client.run(&kept).await.unwrap_err().to_string();
+    assert!(kept.contains("nothing was deleted"), "{kept}");
+    assert_eq!(nodes[1].list().await.unwrap(), [id("app/main")]);
     for node in &nodes {
         node.shutdown().await;
     }

@@ -325,6 +325,10 @@ impl<H: Home> Database<H> {
                 let answer = self.exec(text, stop).await?;
                 (Done::Executed(answer.value), answer.position)
             }
+            Request::Script(text) => {
+                let answer = Box::pin(self.script(text, stop)).await?;
+                (Done::Outcomes(answer.value), answer.position)
+            }
             Request::Begin { deadline_ms } => {
                 let deadline = Instant::now() + Duration::from_millis(deadline_ms.min(3_600_000));
                 let transaction = self.home.begin(deadline).await?;

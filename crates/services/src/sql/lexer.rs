@@ -97,6 +97,13 @@ pub(crate) fn is_blank(text: &str) -> bool {
     Tokens::new(text).all(|token| token == Token::Punctuation(b';'))
 }
 
+/// The offset of the first thing that is no space and no comment.
+pub(crate) fn begin(text: &str) -> usize {
+    let mut tokens = Tokens::new(text);
+    tokens.skip_blank();
+    tokens.offset().min(text.len())
+}
+
 /// The first word of a statement, wherever comments put it.
 pub(crate) fn first_word(text: &str) -> Option<&str> {
     Tokens::new(text).find_map(|token| match token {
@@ -104,20 +111,6 @@ pub(crate) fn first_word(text: &str) -> Option<&str> {
         Token::Punctuation(b';') => None,
         _ => Some(None),
     })?
-}
-
-/// The offset behind the first semicolon that ends a statement with a word in it.
-pub(crate) fn statement_end(text: &str) -> usize {
-    let mut tokens = Tokens::new(text);
-    let mut any = false;
-    for token in tokens.by_ref() {
-        match token {
-            Token::Punctuation(b';') if any => break,
-            Token::Punctuation(b';') => {}
-            _ => any = true,
-        }
-    }
-    tokens.offset()
 }
 
 /// True if any name in the text, bare or quoted in any way, satisfies `test`.

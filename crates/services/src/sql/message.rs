@@ -38,6 +38,8 @@ pub enum Request {
     Rollback {
         transaction: u64,
     },
+    /// A script in one transaction, with what each of its statements gave.
+    Script(String),
 }
 
 /// What the primary did.
@@ -93,6 +95,10 @@ impl Request {
                 out.byte(6);
                 out.number(*transaction);
             }
+            Self::Script(script) => {
+                out.byte(8);
+                out.text(script);
+            }
         }
         out.finish()
     }
@@ -109,6 +115,7 @@ impl Request {
             4 => Self::Step { transaction: from.number()?, queries: from.list(get_query)? },
             5 => Self::Commit { transaction: from.number()? },
             6 => Self::Rollback { transaction: from.number()? },
+            8 => Self::Script(from.text()?),
             _ => return Err(SqlError::malformed("unknown request")),
         };
         from.end()?;

@@ -10,6 +10,7 @@
 mod attach;
 mod codec;
 mod count;
+mod csv;
 mod cursor;
 mod database;
 mod dataset_home;
@@ -26,7 +27,9 @@ mod raw;
 mod rules;
 mod run;
 mod script;
+mod scripts;
 mod sink;
+mod statements;
 mod transactions;
 mod value;
 
@@ -42,7 +45,8 @@ pub use prepared::{Columns, NO_TRANSACTIONS};
 pub use run::{
     Description, Outcome, Query, Rules, Stats, describe, is_readonly, query, run, run_readonly,
 };
-pub use script::{Executed, batch, exec, in_transaction};
+pub use script::{Executed, batch, exec, in_transaction, script};
 pub use sink::{Discard, RowSink, Rows};
+pub use statements::{Piece, Statements, is_complete};
 pub use transactions::Transaction;
 pub use value::{MAX_SAFE_INTEGER, Params, Value, ValueRef, integer_to_js};

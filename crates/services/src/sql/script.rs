@@ -14,7 +14,8 @@ use super::policy::Policy;
 use super::prepared::Prepared;
 use super::raw;
 use super::run::{Outcome, Query, Rules, Stats, drive, query, settle};
-use super::sink::Discard;
+use super::sink::{Discard, Rows};
+use super::statements::{Piece, Statements, placed};
 use super::value::Value;
 
 /// Runs statements in order. The caller holds a transaction around all of them and rolls it
@@ -61,27 +62,11 @@ pub struct Executed {
 /// Runs a script: any number of statements, no parameters. A failure names the line on which
 /// its statement begins. As for [`batch`], the caller holds the transaction.
 pub fn exec(conn: &Connection, rules: &Rules<'_>, script: &str) -> Result<Executed, SqlError> {
-    exec_filtered(conn, rules, script, |_| true)
-}
-
-/// The same, without the statements that `wanted` does not want. A statement is passed over up to
-/// its semicolon, so only those that hold none may be.
-pub(crate) fn exec_filtered(
-    conn: &Connection,
-    rules: &Rules<'_>,
-    script: &str,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Executed, SqlError> {
     let own = Attached::of(conn);
     let scope = own.enter(conn, &rules.policy, rules.stop);
     let mut done = Executed::default();
     let mut at = 0;
     while !lexer::is_blank(&script[at..]) {
-        let simple = lexer::statement_end(&script[at..]);
-        if !wanted(&script[at..at + simple]) {
-            at += simple;
-            continue;
-        }
         let start = Instant::now();
         let result = next_statement(conn, own, &scope, rules, &script[at..], start);
         match result {
@@ -108,6 +93,71 @@ pub(crate) fn exec_filtered(
         return Err(SqlError::new(ErrorKind::Exec, "No SQL statements detected."));
     }
     Ok(done)
+}
+
+/// Runs a script and gives what each of its statements gave. With `readonly`, nothing runs on the
+/// connection that would write: `None` then. A failure names its line and column. The caller holds
+/// the transaction.
+pub fn script(
+    conn: &Connection,
+    rules: &Rules<'_>,
+    text: &str,
+    readonly: bool,
+) -> Result<Option<Vec<Outcome>>, SqlError> {
+    let mut outcomes = Vec::new();
+    let mut left = (rules.policy.result_rows, rules.policy.result_bytes);
+    let mut pieces = Statements::new(text.as_bytes());
+    while let Some(piece) = pieces.next_piece()? {
+        if outcomes.len() >= rules.policy.statements {
+            let limit = rules.policy.statements;
+            let message = format!("a script has at most {limit} statements");
+            return Err(SqlError::new(ErrorKind::TooLarge, message));
+        }
+        let policy = Policy { result_rows: left.0, result_bytes: left.1, ..rules.policy };
+        let one = one_piece(conn, &Rules { policy, ..*rules }, &piece, readonly);
+        let Some(outcome) = one.inspect_err(|_| settle(conn))? else {
+            settle(conn);
+            return Ok(None);
+        };
+        left.0 = left.0.saturating_sub(outcome.rows.len() as u64);
+        let bytes: usize = outcome.rows.values.iter().map(Value::size).sum();
+        left.1 = left.1.saturating_sub(bytes as u64);
+        outcomes.push(outcome);
+    }
+    settle(conn);
+    if outcomes.is_empty() {
+        return Err(SqlError::new(ErrorKind::Exec, "No SQL statements detected."));
+    }
+    Ok(Some(outcomes))
+}
+
+/// One statement of a larger text, in which an error names its place. `None` if it writes and must
+/// not.
+pub(crate) fn one_piece(
+    conn: &Connection,
+    rules: &Rules<'_>,
+    piece: &Piece,
+    readonly: bool,
+) -> Result<Option<Outcome>, SqlError> {
+    let own = Attached::of(conn);
+    let scope = own.enter(conn, &rules.policy, rules.stop);
+    let start = Instant::now();
+    let run = || {
+        let compiled = Prepared::compile(conn, own, &piece.sql, false)?;
+        let Some((prepared, used)) = compiled else { return Ok(Some(Outcome::default())) };
+        if !lexer::is_blank(&piece.sql[used..]) {
+            // The text was cut by other rules than SQLite's.
+            let message = "a statement could not be told apart";
+            return Err(SqlError::new(ErrorKind::Internal, message));
+        }
+        if readonly && !prepared.readonly {
+            return Ok(None);
+        }
+        let mut rows = Rows::default();
+        let stats = drive(conn, own, &scope, rules, prepared, start, &(), &mut rows, false)?;
+        Ok(Some(Outcome { rows, stats }))
+    };
+    run().map_err(|error| placed(piece, error))
 }
 
 fn next_statement(

@@ -34,6 +34,7 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(transaction, queries)| Request::Step { transaction, queries }),
         any::<u64>().prop_map(|transaction| Request::Commit { transaction }),
         any::<u64>().prop_map(|transaction| Request::Rollback { transaction }),
+        ".*".prop_map(Request::Script),
     ]
 }
 

@@ -13,12 +13,12 @@ mod front;
 mod inner;
 mod listen;
 mod live_reload;
-mod places;
+pub mod places;
 mod rebuild;
 mod router;
 mod site;
 mod stack;
-mod tls;
+pub mod tls;
 mod watch;
 
 use std::hash::{BuildHasher, RandomState};
@@ -113,6 +113,10 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
     for mut rebuild in rebuilds {
         rebuild.first().await;
         tasks.spawn(rebuild.run());
+    }
+    for site in &sites {
+        let config = site.state().config.clone();
+        places[0].tell_pending_migrations(&config, &terminal).await;
     }
     if args.crons {
         for site in &sites {

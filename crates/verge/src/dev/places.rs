@@ -10,19 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
+use verge_bundle::AppConfig;
 use verge_fabric::{Fabric, FabricConfig, FleetName, Links, NodeId, Peer, Security, Seed, cities};
 use verge_node::{FileRegister, Node, NodeConfig};
 use verge_runtime::{Runtime, SqlDatabase};
 use verge_types::{Binding, Deployment, PopName};
 
+use crate::db;
 use crate::failure::Failure;
+use crate::terminal::Terminal;
 
 /// The round trip to a point of presence whose code is no known city.
 const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(50);
 /// Most places of one command; each is a node with threads and sockets.
 const MAX_PLACES: usize = 16;
 /// The only place where none are named.
-const ALONE: &str = "dev";
+pub const ALONE: &str = "dev";
+/// The fleet that the places are.
+pub const FLEET: &str = "dev";
 
 /// One point of presence.
 pub struct Place {
@@ -43,11 +48,43 @@ pub struct Wanted<'a> {
     pub data: PathBuf,
 }
 
+/// Which places a data folder was last served with: `verge db` opens them together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetFile {
+    pub pops: Vec<PopName>,
+    pub primary: PopName,
+}
+
+impl FleetFile {
+    fn path(data: &Path) -> PathBuf {
+        data.join("fleet.json")
+    }
+
+    /// `None` where there is none, or none that can be read.
+    pub fn load(data: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(Self::path(data)).ok()?;
+        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let pop = |value: &serde_json::Value| value.as_str()?.parse().ok();
+        let pops: Option<Vec<PopName>> = value["pops"].as_array()?.iter().map(pop).collect();
+        let (pops, primary) = (pops?, pop(&value["primary"])?);
+        pops.contains(&primary).then_some(Self { pops, primary })
+    }
+
+    fn save(&self, data: &Path) -> Result<(), Failure> {
+        let pops: Vec<_> = self.pops.iter().map(PopName::as_str).collect();
+        let value = serde_json::json!({ "pops": pops, "primary": self.primary.as_str() });
+        let path = Self::path(data);
+        let written = std::fs::create_dir_all(data)
+            .and_then(|()| std::fs::write(&path, format!("{value:#}\n")));
+        written.map_err(|error| Failure::io("write", &path, &error))
+    }
+}
+
 fn failed(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::new("data", format!("{what}: {error}"))
 }
 
-fn name_of(pop: &PopName) -> Result<NodeId, Failure> {
+pub fn name_of(pop: &PopName) -> Result<NodeId, Failure> {
     format!("{pop}-1").parse().map_err(|error| failed("no name for a node", error))
 }
 
@@ -68,6 +105,8 @@ pub async fn start(
         return Ok(Arc::new([place]));
     }
     check(wanted)?;
+    let primary = wanted.primary.unwrap_or(&wanted.pops[0]).clone();
+    FleetFile { pops: wanted.pops.to_vec(), primary: primary.clone() }.save(&wanted.data)?;
     let mut overrides = Vec::new();
     for text in wanted.round_trips {
         let parsed = cities::parse_round_trip(text);
@@ -91,7 +130,7 @@ pub async fn start(
         );
         config.fabric = Some(fabric.clone());
         config.voters = peers.clone();
-        config.placement = Some(wanted.primary.unwrap_or(&wanted.pops[0]).clone());
+        config.placement = Some(primary.clone());
         let leases = FileRegister::open(wanted.data.join("leases"));
         config.register = Some(Arc::new(leases.map_err(|e| failed("the folder of leases", e))?));
         config.control = true;
@@ -127,7 +166,7 @@ fn check(wanted: &Wanted<'_>) -> Result<(), Failure> {
 }
 
 async fn fabric(peer: &Peer, others: &[Place], links: &Links) -> Result<Fabric, Failure> {
-    let fleet: FleetName = "dev".parse().map_err(|error| failed("the fleet", error))?;
+    let fleet: FleetName = FLEET.parse().map_err(|error| failed("the fleet", error))?;
     let listen = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
     let mut config =
         FabricConfig::new(fleet, peer.node.clone(), peer.pop.clone(), listen, Security::Loopback);
@@ -142,7 +181,7 @@ async fn fabric(peer: &Peer, others: &[Place], links: &Links) -> Result<Fabric, 
 
 fn taken(data: &Path, error: &verge_node::Error) -> Failure {
     failed(&format!("the data in {}", data.display()), error)
-        .hint("another `verge dev` may be running here; --data names another folder")
+        .hint("another `verge dev`, or a `verge db shell`, may be running here; --data names another folder")
 }
 
 impl Place {
@@ -171,6 +210,16 @@ impl Place {
             }
         }
         Ok(databases)
+    }
+
+    /// Tells of migrations of an app's databases that did not run yet.
+    pub async fn tell_pending_migrations(&self, config: &AppConfig, terminal: &Terminal) {
+        if config.databases.is_empty() {
+            return;
+        }
+        // A node that does not start has been told of already.
+        let Ok(node) = self.node().await else { return };
+        db::tell_pending(node, &config.databases, terminal, config.name.as_str()).await;
     }
 
     /// Ends the node in good order.

@@ -42,7 +42,7 @@ fn put(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// `$XDG_STATE_HOME/verge` or `~/.local/state/verge`.
-fn state_dir() -> Option<PathBuf> {
+pub fn state_dir() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let base = set("XDG_STATE_HOME")
         .map(PathBuf::from)

@@ -3,6 +3,7 @@
 
 mod chat;
 mod commands;
+mod db;
 mod errors;
 mod examples;
 mod harness;
