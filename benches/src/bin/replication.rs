@@ -119,7 +119,7 @@ async fn write(database: &Arc<NodeDatabase>, query: Query) -> Result<Position, E
 }
 
 fn insert(n: u64) -> Query {
-    Query::new(INSERT, vec![Value::Text(format!("an entry of guest {n}").into())])
+    Query::new(INSERT, vec![Value::Text(format!("an entry of guest {n}"))])
 }
 
 /// From the commit's acknowledgement to its being readable at the replica, ms, sorted.
