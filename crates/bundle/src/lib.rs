@@ -24,7 +24,7 @@ mod paths;
 pub use bundler::{BuildOptions, Built, Bundler, Canceller};
 pub use config::{
     AppConfig, BuildCommand, ConfigError, DatabaseConfig, DevSettings, KeyDoc, KeyUse,
-    MAX_CONFIG_BYTES, ModuleRule, Project, configuration_keys, database_dataset,
+    MAX_CONFIG_BYTES, ModuleRule, Project, configuration_keys, database_dataset, nearest,
 };
 pub use diagnostic::{BuildError, Diagnostic, Severity};
 pub use esbuild::ESBUILD_VERSION;

@@ -57,6 +57,9 @@ pub enum Command {
     Init(Init),
     Build(Build),
     Check(Check),
+    Db(Db),
+    Link(crate::link::Link),
+    Pop(crate::pop::Pop),
     Completion(Completion),
 }
 
@@ -79,6 +82,11 @@ pub enum Command {
                                    three points of presence with a copy of the data each
 
 While it runs:
+  keys of the terminal (h for help), or from another one:
+  verge link cut fra nrt               nothing passes between the two; slow, heal, list
+  verge pop kill fra                   a crash; start brings it back
+  verge db url NAME, verge db token NAME
+                                       the database for @libsql/client
   /__verge/scheduled?cron=0+*+*+*+*    runs the app's scheduled handler
   /__verge/metrics                     metrics of this process
 Both answer only to this machine.")]
@@ -201,6 +209,19 @@ pub struct Check {
     /// Print every configuration key and stop
     #[arg(long, conflicts_with = "limits")]
     pub keys: bool,
+}
+
+/// Databases.
+#[derive(Debug, Args)]
+pub struct Db {
+    #[command(subcommand)]
+    pub command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    Url(crate::wire_address::Url),
+    Token(crate::wire_address::Token),
 }
 
 /// Print the completion script of a shell.

@@ -11,14 +11,20 @@ mod dev;
 mod diagnostics;
 mod failure;
 mod init;
+mod link;
 mod package;
+mod pop;
+mod private_file;
+mod running;
 mod terminal;
+mod tokens;
+mod wire_address;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, DbCommand};
 use terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -37,6 +43,12 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(&args, &terminal),
         Command::Build(args) => package::run(&args, &terminal),
         Command::Check(args) => check::run(&args, &terminal),
+        Command::Db(db) => match &db.command {
+            DbCommand::Url(args) => wire_address::url(args, &terminal),
+            DbCommand::Token(args) => wire_address::token(args, &terminal),
+        },
+        Command::Link(args) => link::run(args, &terminal),
+        Command::Pop(args) => pop::run(args, &terminal),
         Command::Completion(args) => completion::run(&args, &terminal),
     };
     match done {

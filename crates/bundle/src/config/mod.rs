@@ -16,7 +16,7 @@ pub use app::{AppConfig, BuildCommand, DatabaseConfig, DevSettings, MAX_CONFIG_B
 pub use databases_key::database_dataset;
 pub(crate) use find::read_bounded;
 pub use find::{ConfigError, Project};
-pub use keys::{KeyDoc, Use as KeyUse, configuration_keys};
+pub use keys::{KeyDoc, Use as KeyUse, configuration_keys, nearest};
 
 /// Plain JSON of a JSONC text, or where and why it is none.
 pub(crate) fn jsonc_to_json(

@@ -8,6 +8,7 @@ mod examples;
 mod harness;
 mod init;
 mod inner;
+mod libsql;
 mod limits;
 mod places;
 mod rebuild;
