@@ -64,10 +64,7 @@ pub fn url(args: &Url, terminal: &Terminal) -> Result<(), Failure> {
     let name = plain(&args.name)?;
     let mut running = Running::find(args.data.as_deref())?;
     let known: Vec<DatabaseAddresses> = running.ask(&Order::Databases)?;
-    let Some(found) = known.iter().find(|database| database.name == name) else {
-        let names: Vec<_> = known.iter().map(|database| database.name.as_str()).collect();
-        return Err(unknown("database", "no_database", &name, &names));
-    };
+    let found = find(&known, &name)?;
     let at = match &args.pop {
         None => found.at.first(),
         Some(pop) => found.at.iter().find(|at| at.pop == *pop),
@@ -90,12 +87,13 @@ pub fn url(args: &Url, terminal: &Terminal) -> Result<(), Failure> {
 
 pub fn token(args: &Token, terminal: &Terminal) -> Result<(), Failure> {
     let name = plain(&args.name)?;
-    let data = match &args.data {
-        Some(data) => data.clone(),
-        None => match Running::find(None) {
-            Ok(running) => running.data,
-            Err(failure) => above().ok_or(failure)?,
-        },
+    let data = match Running::find(args.data.as_deref()) {
+        Ok(mut running) => {
+            find(&running.ask::<Vec<DatabaseAddresses>>(&Order::Databases)?, &name)?;
+            running.data
+        }
+        // Nobody who could say whether there is such a database.
+        Err(failure) => args.data.clone().or_else(above).ok_or(failure)?,
     };
     let access = if args.read_only { Access::ReadOnly } else { Access::Full };
     let tokens = if args.rotate {
@@ -111,6 +109,13 @@ pub fn token(args: &Token, terminal: &Terminal) -> Result<(), Failure> {
         terminal.print(token);
     }
     Ok(())
+}
+
+fn find<'a>(known: &'a [DatabaseAddresses], name: &str) -> Result<&'a DatabaseAddresses, Failure> {
+    known.iter().find(|database| database.name == name).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|database| database.name.as_str()).collect();
+        unknown("database", "no_database", name, &names)
+    })
 }
 
 /// The data folder of the app here or above.

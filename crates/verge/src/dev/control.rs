@@ -78,7 +78,7 @@ async fn converse(world: Arc<World>, stream: UnixStream) -> std::io::Result<()> 
 
 async fn carry_out(world: &World, order: Order) -> Result<Value, Failure> {
     Ok(match order {
-        Order::Databases => json!(databases(world)),
+        Order::Databases => json!(all_databases(world).await),
         Order::Pops => json!(world.pops().await),
         Order::Kill { pop } => json!(world.kill(&pop).await?),
         Order::Start { pop } => json!(world.start(&pop).await?),
@@ -91,8 +91,28 @@ async fn carry_out(world: &World, order: Order) -> Result<Value, Failure> {
     })
 }
 
+/// The databases that apps name, and those that were made beside them, and where each answers.
+async fn all_databases(world: &World) -> Vec<DatabaseAddresses> {
+    let mut names = wire::names(&world.sites);
+    for place in world.places.iter() {
+        let Some(node) = place.running().await else { continue };
+        for id in node.list().await.unwrap_or_default() {
+            if let Some(name) = id.as_str().strip_prefix("sql/")
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    addresses(world, names)
+}
+
 /// The databases that apps name, and where each answers.
 pub fn databases(world: &World) -> Vec<DatabaseAddresses> {
+    addresses(world, wire::names(&world.sites))
+}
+
+fn addresses(world: &World, names: Vec<String>) -> Vec<DatabaseAddresses> {
     let at = |name: &str| {
         let address =
             |(place, port): (&super::places::Place, &super::port::Port)| DatabaseAddress {
@@ -101,6 +121,5 @@ pub fn databases(world: &World) -> Vec<DatabaseAddresses> {
             };
         world.places.iter().zip(&world.ports).map(address).collect()
     };
-    let names = wire::names(&world.sites).into_iter();
-    names.map(|name| DatabaseAddresses { at: at(&name), name }).collect()
+    names.into_iter().map(|name| DatabaseAddresses { at: at(&name), name }).collect()
 }

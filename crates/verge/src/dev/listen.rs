@@ -171,6 +171,7 @@ pub fn stop_on_signal(stop: signal::Sender<bool>, terminal: Terminal) -> Result<
             #[cfg(not(unix))]
             let _ = tokio::signal::ctrl_c().await;
             if asked {
+                super::keys::restore();
                 std::process::exit(130);
             }
             asked = true;

@@ -14,7 +14,9 @@ mod events;
 mod fleet;
 mod front;
 mod inner;
+mod keys;
 mod listen;
+mod live;
 mod live_reload;
 mod places;
 mod port;
@@ -22,6 +24,7 @@ mod rebuild;
 mod router;
 mod site;
 mod stack;
+mod table;
 mod tls;
 mod watch;
 mod wire;
@@ -162,10 +165,19 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
     let world = Arc::new(World::new(places.clone(), sites.clone(), ports, scheme, fleet));
     let control = if keeps { Control::serve(&data, world.clone())? } else { None };
     announce(&world, terminal, &args);
+    let mut typing = None;
+    if world.has_links() {
+        let (kept, keys) = match terminal.has_footer().then(keys::Unbuffered::begin).flatten() {
+            Some((kept, keys)) => (Some(kept), Some(keys)),
+            None => (None, None),
+        };
+        typing = kept;
+        tasks.spawn(live::run(world.clone(), terminal, keys, stopped.clone()));
+    }
     for port in &world.ports {
         port.closed().await;
     }
-    drop(control);
+    drop((control, typing));
     for site in &sites {
         site.cancel_build();
     }

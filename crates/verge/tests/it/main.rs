@@ -16,3 +16,4 @@ mod repository;
 mod signals;
 mod smoke;
 mod streaming;
+mod world;
