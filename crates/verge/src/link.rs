@@ -119,6 +119,11 @@ fn line(link: &LinkState, terminal: &Terminal) -> String {
         let start = format!("  ({}ms at the start)", link.normal_rtt_ms.round());
         line.push_str(&terminal.paint(Style::Faint, &start));
     }
+    if link.cut && link.connected {
+        line.push_str(&terminal.paint(Style::Faint, "  (not noticed yet)"));
+    } else if !link.cut && !link.connected {
+        line.push_str(&terminal.paint(Style::Faint, "  (not connected yet)"));
+    }
     line
 }
 

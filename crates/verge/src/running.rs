@@ -99,6 +99,9 @@ pub struct LinkState {
     pub cut: bool,
     /// Cut in one direction only: from here.
     pub cut_from: Option<String>,
+    /// The two have a connection. After a cut they find out within seconds; after healing they
+    /// dial again.
+    pub connected: bool,
 }
 
 impl LinkState {
@@ -312,6 +315,7 @@ mod tests {
             bandwidth: None,
             cut: false,
             cut_from: None,
+            connected: true,
         };
         assert!(link.is_normal());
         assert_eq!(link.describe(), "230ms");

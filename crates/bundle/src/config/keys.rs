@@ -64,7 +64,12 @@ pub const TOP: &[KeyDoc] = &[
         "[]",
         "bindings to other apps: `binding`, `service`, `entrypoint`, `props`",
     ),
-    read("d1_databases", false, "[]", "SQL databases: `binding`, `database_name`, `database_id`"),
+    read(
+        "d1_databases",
+        false,
+        "[]",
+        "SQL databases: `binding`, `database_name`, `database_id`; `writes_when_cut_off` (refuse): \"refuse\" or \"queue\", `queue_wait` (20s)",
+    ),
     read(
         "read_your_writes",
         true,
@@ -180,6 +185,8 @@ pub const DATABASE: &[&str] = &[
     "migrations_dir",
     "migrations_table",
     "migrations_pattern",
+    "writes_when_cut_off",
+    "queue_wait",
     "database_internal_env",
     "remote",
 ];

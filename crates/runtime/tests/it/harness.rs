@@ -107,7 +107,10 @@ impl AppSpec {
     pub fn database(mut self, name: &str, database: &Arc<SqlDatabase>) -> Self {
         let dataset = database.home().id().clone();
         self.databases.insert(name.to_owned(), database.clone());
-        self.bind(name, Binding::Database(DatabaseTarget { dataset }))
+        self.bind(
+            name,
+            Binding::Database(DatabaseTarget { dataset, when_cut_off: CutOff::default() }),
+        )
     }
 
     pub fn named(mut self, name: &str) -> Self {

@@ -147,6 +147,13 @@ impl Fleet {
         self.fabrics.lock().push((pop.clone(), fabric.clone()));
     }
 
+    /// Whether two places have a connection now: after a cut they find out within seconds.
+    pub fn connected(&self, a: &PopName, b: &NodeId) -> bool {
+        let fabrics = self.fabrics.lock();
+        let Some((_, fabric)) = fabrics.iter().find(|(pop, _)| pop == a) else { return false };
+        fabric.members().borrow().get(b).is_some_and(|member| member.linked)
+    }
+
     pub fn left(&self, pop: &PopName) {
         self.fabrics.lock().retain(|(other, _)| other != pop);
     }

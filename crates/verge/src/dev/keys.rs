@@ -161,6 +161,7 @@ impl Keys {
             )],
             Asking::Help => vec![
                 faint("epoch/transaction: where each copy stands. lag: how old it is at most."),
+                faint("wait: writes that are held until the primary can be reached."),
                 faint("c cut   nothing passes between two places; each goes on with what it has"),
                 faint("s slow  a longer round trip, lost packets, a narrow line"),
                 faint("e heal  a link, or all, as at the start; copies catch up"),

@@ -234,6 +234,7 @@ mod tests {
             bytes: 0,
             committed_ms: 0,
             set_aside: 0,
+            waiting: 0,
             followers: Vec::new(),
         }
     }

@@ -136,6 +136,7 @@ impl Place {
                 let opened = self.node().await?.database(&target.dataset).await;
                 let database =
                     opened.map_err(|error| failed(&format!("the database env.{name}"), error))?;
+                database.home().when_cut_off(target.when_cut_off);
                 databases.insert(name.clone(), database);
             }
         }

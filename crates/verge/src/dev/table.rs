@@ -8,7 +8,7 @@ use crate::terminal::{Style, Terminal};
 /// Databases that are shown; the rest is counted.
 const MOST: usize = 8;
 /// Characters of a place's column, and of the databases' names.
-const CELL: usize = 20;
+const CELL: usize = 24;
 const NAME: usize = 14;
 /// Copies that may be older than this are painted.
 const OLD_MS: u64 = 2_000;
@@ -29,7 +29,10 @@ pub fn lines(seen: &Seen, prompt: Vec<String>, terminal: Terminal) -> Vec<String
         let mut line = format!("{:NAME$}", shortened(database, NAME - 1));
         for pop in &seen.pops {
             let status = pop.databases.iter().flatten().find(|status| name(status) == database);
-            let (text, style) = status.map_or((String::new(), Style::Faint), describe);
+            let (mut text, style) = status.map_or((String::new(), Style::Faint), describe);
+            if let Some(waiting) = status.map(|status| status.waiting).filter(|n| *n > 0) {
+                text.push_str(&format!(" {waiting} wait"));
+            }
             line.push_str(&cell(&text, style, terminal));
         }
         lines.push(line);

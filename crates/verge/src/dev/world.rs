@@ -137,7 +137,9 @@ impl World {
                 let there = fleet.links.get(&a.node, &b.node);
                 let back = fleet.links.get(&b.node, &a.node);
                 let normal = (fleet.normal(&a.node, &b.node), fleet.normal(&b.node, &a.node));
-                all.push(state(a.pop.as_str(), b.pop.as_str(), (there, back), normal));
+                let connected = fleet.connected(&a.pop, &b.node);
+                let link = state(a.pop.as_str(), b.pop.as_str(), (there, back), normal);
+                all.push(LinkState { connected, ..link });
             }
         }
         Ok(all)
@@ -215,6 +217,7 @@ fn state(
         loss: there.loss.max(back.loss),
         bandwidth: there.bandwidth.or(back.bandwidth),
         cut: there.cut && back.cut,
+        connected: false,
         cut_from: match (there.cut, back.cut) {
             (true, false) => Some(a.to_owned()),
             (false, true) => Some(b.to_owned()),

@@ -3,6 +3,7 @@
 
 mod chat;
 mod commands;
+mod cut_off;
 mod errors;
 mod examples;
 mod harness;
