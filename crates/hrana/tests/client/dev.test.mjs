@@ -54,6 +54,24 @@ for (const scheme of ["http", "ws"]) {
       writer.close();
     });
 
+    test("a batch of writes is one message to the primary's place, all or nothing", async () => {
+      const db = open("fra");
+      await db.executeMultiple("DROP TABLE IF EXISTS many; CREATE TABLE many (n UNIQUE)");
+      // One by one they would take 400 round trips, 8 s, longer than a transaction may be open.
+      const inserts = Array.from({ length: 400 }, (_, n) => ["INSERT INTO many VALUES (?)", [n]]);
+      const results = await db.batch(inserts, "write");
+      assert.deepEqual(results.map((one) => one.rowsAffected), Array(400).fill(1));
+      assert.equal((await db.execute("SELECT count(*) AS n FROM many")).rows[0].n, 400);
+      await assert.rejects(
+        db.batch(["DELETE FROM many", "INSERT INTO many VALUES (1), (1)"], "write"),
+        { code: "SQLITE_CONSTRAINT", statementIndex: 1 },
+      );
+      assert.equal((await db.execute("SELECT count(*) AS n FROM many")).rows[0].n, 400);
+      const [, total] = await db.batch(["DELETE FROM many", "SELECT count(*) AS n FROM many"], "write");
+      assert.equal(total.rows[0].n, 0);
+      db.close();
+    });
+
     test("an interactive transaction of a place without the primary", async () => {
       const db = open("fra");
       await db.executeMultiple("DROP TABLE IF EXISTS t; CREATE TABLE t (n)");

@@ -42,7 +42,7 @@ async function dev(folder) {
     main: "index.js",
     d1_databases: [{ binding: "DB", database_name: "book" }],
   }));
-  const links = ["iad-fra=2ms", "iad-nrt=2ms", "fra-nrt=2ms"].join(",");
+  const links = ["iad-fra=20ms", "iad-nrt=20ms", "fra-nrt=20ms"].join(",");
   const child = start(VERGE, [
     "dev", app, "--json", "--port", "0", "--pops", POPS.join(","), "--rtt", links,
   ]);

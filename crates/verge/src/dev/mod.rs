@@ -144,7 +144,7 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
         Some(host) => Some(host),
         None => listen::preferred_address(preferred.ip.as_deref())?,
     };
-    let mut ports = Vec::new();
+    let mut ports: Vec<Port> = Vec::new();
     for (at, place) in places.iter().enumerate() {
         let next = |port: u16| port.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
         let wire = Wire::new(data.clone(), sites.clone(), places.clone(), at)?;
@@ -152,7 +152,10 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
         let wanted = listen::Wanted {
             host,
             port: args.port.map(|port| if port == 0 { 0 } else { next(port) }),
-            preferred: preferred.port.map(next),
+            preferred: match ports.last() {
+                Some(before) => Some(before.number.saturating_add(1)),
+                None => preferred.port,
+            },
             https: args.https,
             pop: (!args.pops.is_empty()).then(|| place.pop.clone()),
             metrics: metrics.clone(),

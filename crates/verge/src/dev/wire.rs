@@ -131,8 +131,11 @@ struct Door {
     dataset: DatasetId,
     limits: Limits,
     /// Of the node that runs. What streams of one backend wrote, its others see.
-    open: Arc<Mutex<Option<(Node, Arc<DatabaseBackend<NodeHome>>)>>>,
+    open: Arc<Mutex<Option<Opened>>>,
 }
+
+/// A backend, and the node that it is on.
+type Opened = (Node, Arc<DatabaseBackend<NodeHome>>);
 
 impl Backend for Door {
     fn open(&self, access: Access) -> Answer<'static, Box<dyn Connection>> {
