@@ -216,6 +216,12 @@ pub struct Check {
 pub struct Db {
     #[command(subcommand)]
     pub command: DbCommand,
+    /// Data folder of the verge dev that is meant
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Where")]
+    pub data: Option<PathBuf>,
+    /// Point of presence to ask; without it the first one
+    #[arg(long, global = true, value_name = "POP", help_heading = "Where")]
+    pub pop: Option<verge_types::PopName>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -44,8 +44,10 @@ fn main() -> ExitCode {
         Command::Build(args) => package::run(&args, &terminal),
         Command::Check(args) => check::run(&args, &terminal),
         Command::Db(db) => match &db.command {
-            DbCommand::Url(args) => wire_address::url(args, &terminal),
-            DbCommand::Token(args) => wire_address::token(args, &terminal),
+            DbCommand::Url(args) => {
+                wire_address::url(args, db.data.as_deref(), db.pop.as_ref(), &terminal)
+            }
+            DbCommand::Token(args) => wire_address::token(args, db.data.as_deref(), &terminal),
         },
         Command::Link(args) => link::run(args, &terminal),
         Command::Pop(args) => pop::run(args, &terminal),

@@ -87,6 +87,11 @@ fn show(pop: &PopState, terminal: &Terminal) {
             },
         };
         let name = status.dataset.trim_start_matches("sql/");
-        terminal.print(&format!("     {name}  {}/{}  {role}", status.epoch, status.txid));
+        let waiting = match status.waiting {
+            0 => String::new(),
+            waiting => terminal.paint(Style::Warn, &format!(", writes that wait: {waiting}")),
+        };
+        let at = format!("{}/{}", status.epoch, status.txid);
+        terminal.print(&format!("     {name}  {at}  {role}{waiting}"));
     }
 }

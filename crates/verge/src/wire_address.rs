@@ -1,11 +1,12 @@
 //! `verge db url` and `verge db token`: how `@libsql/client` reaches a database of `verge dev`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use verge_bundle::{database_dataset, nearest};
 use verge_hrana::Access;
+use verge_types::PopName;
 
 use crate::failure::Failure;
 use crate::running::{DATA, DatabaseAddresses, Order, Running};
@@ -24,15 +25,9 @@ pub struct Url {
     /// The database's name, as in `database_name`
     #[arg(value_name = "NAME")]
     name: String,
-    /// At this point of presence; without it the first one
-    #[arg(long, value_name = "POP")]
-    pop: Option<String>,
     /// For WebSocket instead of HTTP
     #[arg(long)]
     ws: bool,
-    /// Data folder of the verge dev that is meant
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
 }
 
 /// Print a database's token, or make a new one.
@@ -55,23 +50,25 @@ pub struct Token {
     /// Make a new one in its place
     #[arg(long)]
     rotate: bool,
-    /// Data folder; without it that of the running verge dev, or of the app here
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
 }
 
-pub fn url(args: &Url, terminal: &Terminal) -> Result<(), Failure> {
+pub fn url(
+    args: &Url,
+    data: Option<&Path>,
+    pop: Option<&PopName>,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     let name = plain(&args.name)?;
-    let mut running = Running::find(args.data.as_deref())?;
+    let mut running = Running::find(data)?;
     let known: Vec<DatabaseAddresses> = running.ask(&Order::Databases)?;
     let found = find(&known, &name)?;
-    let at = match &args.pop {
+    let at = match pop {
         None => found.at.first(),
-        Some(pop) => found.at.iter().find(|at| at.pop == *pop),
+        Some(pop) => found.at.iter().find(|at| at.pop == pop.as_str()),
     };
     let Some(at) = at else {
         let pops: Vec<_> = found.at.iter().map(|at| at.pop.as_str()).collect();
-        let pop = args.pop.as_deref().unwrap_or_default();
+        let pop = pop.map_or("", PopName::as_str);
         return Err(unknown("point of presence", "unknown_pop", pop, &pops));
     };
     let socket = format!("ws{}", at.url.trim_start_matches("http"));
@@ -85,15 +82,16 @@ pub fn url(args: &Url, terminal: &Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-pub fn token(args: &Token, terminal: &Terminal) -> Result<(), Failure> {
+/// `data` is where the tokens lie; without it the running verge dev says, or the app here.
+pub fn token(args: &Token, data: Option<&Path>, terminal: &Terminal) -> Result<(), Failure> {
     let name = plain(&args.name)?;
-    let data = match Running::find(args.data.as_deref()) {
+    let data = match Running::find(data) {
         Ok(mut running) => {
             find(&running.ask::<Vec<DatabaseAddresses>>(&Order::Databases)?, &name)?;
             running.data
         }
         // Nobody who could say whether there is such a database.
-        Err(failure) => args.data.clone().or_else(above).ok_or(failure)?,
+        Err(failure) => data.map(Path::to_owned).or_else(above).ok_or(failure)?,
     };
     let access = if args.read_only { Access::ReadOnly } else { Access::Full };
     let tokens = if args.rotate {

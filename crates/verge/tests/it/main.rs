@@ -9,6 +9,7 @@ mod examples;
 mod harness;
 mod init;
 mod inner;
+mod keys;
 mod libsql;
 mod limits;
 mod places;
