@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use verge_gateway::{AccessLog, AccessRecord, Drained, Cutter, Gateway, GatewayConfig};
+use verge_gateway::{AccessLog, AccessRecord, Cutter, Drained, Gateway, GatewayConfig};
 use verge_types::{
     Blame, Body, BodyError, BoxFuture, Fault, RequestContext, Resolve, Routed, Service,
     SessionPolicy, WEBSOCKET_QUEUE, WebSocketAccept, WebSocketMessage,
