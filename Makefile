@@ -8,7 +8,8 @@ SHELL := /bin/sh
 ENGINE = found=$$(scripts/engine) && eval "$$found"
 NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 # A folder's packages are installed when its lock file is newer than they are.
-PACKAGES = js/bundler examples/hono examples/react
+CLIENTS = crates/hrana/tests/client
+PACKAGES = js/bundler examples/hono examples/react $(CLIENTS)
 STAMPS = $(PACKAGES:%=%/node_modules/.package-lock.json)
 PEERS = benches/peers/node_modules/.package-lock.json
 APP ?= examples/worker
@@ -48,10 +49,13 @@ bench: $(STAMPS) $(PEERS) ## measure beside the peers; writes docs/performance.m
 lint: ## formatting and clippy, warnings are errors
 	@$(ENGINE) && cargo fmt --all --check && cargo clippy --workspace --all-targets $$VERGE_FEATURES -- -D warnings
 
-examples: $(STAMPS) ## install the examples' packages
+examples: $(STAMPS) ## install the packages of the examples and the tests
 
 setup: ## check what the machine has
 	@scripts/setup
+
+# The clients' native parts are for databases in files.
+$(CLIENTS)/%: NPM_CI += --ignore-scripts --omit=optional
 
 $(STAMPS) $(PEERS): %/node_modules/.package-lock.json: %/package-lock.json
 	@scripts/setup

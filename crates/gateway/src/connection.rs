@@ -69,8 +69,23 @@ impl Shared {
     pub fn enter(&self, stage: Stage) {
         // SeqCst: a connection that registers for the change and then reads the old stage
         // must be found by the wake-up below.
-        self.stage.store(stage as u8, std::sync::atomic::Ordering::SeqCst);
+        // Never back: a listener that is cut while it drains stays cut.
+        self.stage.fetch_max(stage as u8, std::sync::atomic::Ordering::SeqCst);
         self.stage_changed.notify_waiters();
+    }
+
+    /// Returns once the listener's end has come so far.
+    pub async fn reaches(&self, stage: Stage) {
+        let mut changed = std::pin::pin!(self.stage_changed.notified());
+        loop {
+            // Registered before the look, so that no change is missed.
+            changed.as_mut().enable();
+            if self.stage() >= stage {
+                return;
+            }
+            changed.as_mut().await;
+            changed.set(self.stage_changed.notified());
+        }
     }
 
     pub fn finished(&self) -> usize {
@@ -120,8 +135,8 @@ impl Connection {
         &self.shared.config
     }
 
-    pub fn resolve(&self, host: &str) -> Option<Routed> {
-        self.shared.resolve.resolve(host)
+    pub fn route(&self, host: &str, path: &str) -> Option<Routed> {
+        self.shared.resolve.route(host, path)
     }
 
     pub fn geo(&self) -> Arc<Geo> {

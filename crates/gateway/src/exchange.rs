@@ -208,13 +208,15 @@ impl Exchange {
         let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {
             let accept = response.extensions_mut().remove::<WebSocketAccept>();
+            let max_message = accept.as_ref().and_then(WebSocketAccept::max_message);
             let ends = accept
                 .and_then(|accept| accept.take())
                 .ok_or_else(|| faults::bad_response("101 without an accepted WebSocket"))?;
             let offer = offer
                 .ok_or_else(|| faults::bad_response("101 to a request that was no WebSocket's"))?;
             headers::sanitize_response(response.headers_mut(), Some(0));
-            return Ok(websocket::accept(finish.connection(), *offer, response, ends));
+            let connection = finish.connection();
+            return Ok(websocket::accept(connection, *offer, response, ends, max_message));
         }
         if status.is_informational() {
             return Err(faults::bad_response("a 1xx status is no answer"));
@@ -268,7 +270,7 @@ fn route(
     };
     let host = host::normalize(named)
         .ok_or_else(|| faults::bad_request("The Host header holds no host name"))?;
-    connection.resolve(&host).ok_or_else(faults::unknown_host)
+    connection.route(&host, request.uri().path()).ok_or_else(faults::unknown_host)
 }
 
 /// The service sees path and query as target and the authority as `host`, on every protocol.

@@ -42,7 +42,7 @@ mod websocket;
 mod wire;
 
 pub use config::{GatewayConfig, IpPrefix};
-pub use listen::{Drained, Gateway};
+pub use listen::{Cutter, Drained, Gateway};
 pub use respond::{page as fault_page, prefers_json};
 pub use tls::{SelfMade, TlsConfig, TlsError};
 pub use verge_telemetry::{AccessLog, AccessRecord, NoAccessLog};

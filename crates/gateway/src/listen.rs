@@ -36,6 +36,17 @@ pub struct Gateway {
     admission: Arc<Admission>,
 }
 
+/// Ends a listener from outside, as a crash would end it: nobody is waited for, connections break
+/// off. For the points of presence of a simulated world.
+#[derive(Clone)]
+pub struct Cutter(Arc<Shared>);
+
+impl Cutter {
+    pub fn cut(&self) {
+        self.0.enter(Stage::Cutting);
+    }
+}
+
 /// What became of the requests that ran when the listener was told to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -79,14 +90,21 @@ impl Gateway {
         self.address
     }
 
+    pub fn cutter(&self) -> Cutter {
+        Cutter(Arc::clone(&self.shared))
+    }
+
     /// Serves until `shutdown` resolves, then lets running requests finish for the drain
     /// timeout, then cuts the rest.
     pub async fn serve(mut self, shutdown: impl Future<Output = ()>) -> Drained {
         let Some(listener) = self.listener.take() else { return Drained::default() };
         let mut shutdown = std::pin::pin!(shutdown);
+        let shared = Arc::clone(&self.shared);
+        let mut cut = std::pin::pin!(shared.reaches(Stage::Cutting));
         loop {
             tokio::select! {
                 biased;
+                () = &mut cut => break,
                 () = &mut shutdown => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer),
@@ -147,10 +165,18 @@ impl Gateway {
     }
 
     async fn drain(self, listener: TcpListener) -> Drained {
-        self.empty_backlog(listener);
+        if self.shared.stage() == Stage::Cutting {
+            drop(listener);
+        } else {
+            self.empty_backlog(listener);
+        }
         let Self { shared, admission, .. } = self;
         shared.enter(Stage::Draining);
-        wait_until_empty(&admission, Instant::now() + shared.config.drain_timeout).await;
+        let drained = wait_until_empty(&admission, Instant::now() + shared.config.drain_timeout);
+        tokio::select! {
+            () = drained => {}
+            () = shared.reaches(Stage::Cutting) => {}
+        }
         let connections_cut = admission.open();
         if connections_cut > 0 {
             shared.enter(Stage::Cutting);

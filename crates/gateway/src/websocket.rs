@@ -48,6 +48,7 @@ pub fn accept(
     offer: Offer,
     mut response: Response<Body>,
     ends: Ends,
+    max_message: Option<usize>,
 ) -> Response<Body> {
     offer.confirm(&mut response);
     let connection = Arc::clone(connection);
@@ -55,7 +56,7 @@ pub fn accept(
         // An error here is a client that left before the 101: the ends drop, the app sees it.
         if let Ok(upgraded) = offer.on_upgrade.await {
             connection.config().metrics.websocket_opened();
-            run(&connection, upgraded, ends).await;
+            run(&connection, upgraded, ends, max_message).await;
             connection.config().metrics.websocket_closed();
         }
     });
@@ -100,13 +101,19 @@ impl Pulse {
     }
 }
 
-async fn run(connection: &Connection, upgraded: Upgraded, (to_app, mut from_app): Ends) {
+async fn run(
+    connection: &Connection,
+    upgraded: Upgraded,
+    (to_app, mut from_app): Ends,
+    max_message: Option<usize>,
+) {
     let config = connection.config();
+    let max_message = max_message.unwrap_or(config.ws_max_message);
     let limits = WebSocketConfig::default()
-        .max_message_size(Some(config.ws_max_message))
-        .max_frame_size(Some(config.ws_max_message))
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
         .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(2 * WRITE_BUFFER + config.ws_max_message);
+        .max_write_buffer_size(2 * WRITE_BUFFER + max_message);
     let socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
     let (mut sink, mut stream) = socket.split();
@@ -114,13 +121,7 @@ async fn run(connection: &Connection, upgraded: Upgraded, (to_app, mut from_app)
 
     let progress = connection.progress();
     let mut reading = Box::pin(read(&mut stream, to_app.clone(), &pulse, &progress));
-    let cutting = async {
-        let mut changed = std::pin::pin!(connection.shared().stage_changed.notified());
-        while connection.shared().stage() != Stage::Cutting {
-            changed.as_mut().await;
-            changed.set(connection.shared().stage_changed.notified());
-        }
-    };
+    let cutting = connection.shared().reaches(Stage::Cutting);
     tokio::pin!(cutting);
     let mut write_end = None;
     let mut read_end = None;

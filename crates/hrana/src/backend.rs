@@ -33,6 +33,20 @@ pub trait Connection: Send + 'static {
     /// Executes statements up to the first error; their rows are nobody's.
     fn sequence(&mut self, sql: Arc<str>) -> Answer<'_, ()>;
 
+    /// True where each statement of a write transaction is a message to another node, so that
+    /// [`Self::together`] is worth its while.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// Executes statements, none of which is about transactions, as one transaction, outside of
+    /// any: all of them, or none. `None` says that nothing was changed and that they are to be
+    /// executed one by one: one gives rows, or is wrong, and it has to be told which.
+    fn together(&mut self, statements: Vec<Statement>) -> Answer<'_, Option<Vec<Done>>> {
+        drop(statements);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Says what one statement is; executes nothing.
     fn describe(&mut self, sql: Arc<str>) -> Answer<'_, DescribeResult>;
 

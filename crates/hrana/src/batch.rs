@@ -112,6 +112,19 @@ impl BatchRun {
         self.outcomes.push(outcome);
     }
 
+    /// How many steps run one after the other, from the first on, if all of them succeed and
+    /// `is_autocommit` says what each meets; `None` if one before the last of those is skipped.
+    pub fn straight(mut self, is_autocommit: impl Fn(usize) -> bool) -> Option<usize> {
+        for expected in 0.. {
+            match self.next(is_autocommit(expected)) {
+                Some(step) if step == expected => self.record(Outcome::Ok),
+                Some(_) => return None,
+                None => return Some(expected),
+            }
+        }
+        None
+    }
+
     fn holds(&self, condition: &BatchCond, is_autocommit: bool) -> bool {
         let was = |step: &u32, outcome| self.outcomes.get(*step as usize) == Some(&outcome);
         match condition {
@@ -177,6 +190,18 @@ mod tests {
         assert_eq!(run(transaction(), &[1], false), [0, 1, 4]);
         assert_eq!(run(transaction(), &[0], true), [0, 4]);
         assert_eq!(run(transaction(), &[3], true), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_clients_transaction_runs_straight_up_to_its_commit() {
+        let straight = |conditions| {
+            BatchRun::new(conditions, &Limits::default()).unwrap().straight(|step| step == 0)
+        };
+        assert_eq!(straight(transaction()), Some(4), "all but the rollback");
+        assert_eq!(straight(vec![None, None, None]), Some(3));
+        assert_eq!(straight(vec![None, Some(BatchCond::Error(0)), None]), None, "one is skipped");
+        let inside = Some(BatchCond::Not(Box::new(BatchCond::IsAutocommit)));
+        assert_eq!(straight(vec![None, inside.clone(), inside]), Some(3));
     }
 
     #[test]

@@ -228,7 +228,9 @@ fn accept(shared: &Arc<Shared>, headers: &HeaderMap) -> Response<Body> {
     tokio::spawn(websocket::run(parts, from_client, to_client));
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.extensions_mut().insert(WebSocketAccept::new(to_app, from_app));
+    let accept = WebSocketAccept::new(to_app, from_app);
+    let accept = accept.with_max_message(shared.limits.message_bytes);
+    response.extensions_mut().insert(accept);
     if let Some((name, _)) = spoken
         && let Ok(name) = HeaderValue::try_from(name)
     {

@@ -13,8 +13,8 @@ use tokio::time::{Duration, Instant, sleep_until};
 use crate::rows::{Budget, Collected, CursorQueue};
 use crate::stored_sql::{Step, Work};
 use crate::{
-    Access, Backend, BatchCond, BatchResult, BatchRun, Connection, CursorEntry, Done, Error,
-    Limits, Outcome, Rows, StmtResult, StreamResponse, Transaction, codes,
+    Access, Backend, BatchCond, BatchResult, BatchRun, Connection, Control, CursorEntry, Done,
+    Error, Limits, Outcome, Rows, Statement, StmtResult, StreamResponse, Transaction, codes,
 };
 
 /// How often a statement that has to end is interrupted.
@@ -242,12 +242,54 @@ impl Stream {
         call.wait(deadline, |connection| connection.execute(step.statement, rows)).await
     }
 
+    /// A batch that is a transaction from its first step to its commit, where each statement
+    /// would be a message to another node: as one message. `None` if it is not such a one, or
+    /// has to be executed step by step.
+    async fn batch_together(
+        &mut self,
+        conditions: &[Option<BatchCond>],
+        steps: &[Option<Step>],
+    ) -> Result<Option<BatchResult>, Error> {
+        if !self.is_autocommit() || !self.connection.is_far() {
+            return Ok(None);
+        }
+        let run = BatchRun::new(conditions.to_vec(), &self.limits)?;
+        let Some(inside) = transaction(run, steps) else { return Ok(None) };
+        let (begin, commit) = (0, inside.len() + 1);
+        let (call, deadline) = self.call(None);
+        let done = call.wait(deadline, |connection| connection.together(inside)).await;
+        let mut result = BatchResult {
+            step_results: vec![None; steps.len()],
+            step_errors: vec![None; steps.len()],
+        };
+        match done {
+            Ok(None) => return Ok(None),
+            Ok(Some(all)) => {
+                let all = all.into_iter().map(|done| StmtResult { done, ..StmtResult::default() });
+                let ends = || std::iter::once(StmtResult::default());
+                let all = ends().chain(all).chain(ends());
+                for (place, one) in result.step_results.iter_mut().zip(all) {
+                    *place = Some(one);
+                }
+            }
+            // Either nothing began, or nobody knows whether it was committed.
+            Err(error) => {
+                let at = if error.retry { begin } else { commit };
+                result.step_errors[at] = Some(error);
+            }
+        }
+        Ok(Some(result))
+    }
+
     async fn batch(
         &mut self,
         steps: Vec<(Option<BatchCond>, Step)>,
         mut budget: Budget,
     ) -> Result<BatchResult, Error> {
         let (conditions, mut steps) = separate(steps);
+        if let Some(result) = self.batch_together(&conditions, &steps).await? {
+            return Ok(result);
+        }
         let mut run = BatchRun::new(conditions, &self.limits)?;
         let mut result = BatchResult {
             step_results: vec![None; steps.len()],
@@ -460,6 +502,22 @@ enum Ended<T> {
 
 fn cancelled() -> Error {
     Error::caller(codes::CANCELLED, "the client left")
+}
+
+/// The statements between `BEGIN` and `COMMIT` of a batch which, if all goes well, is just that
+/// transaction: as `@libsql/client` sends it.
+fn transaction(run: BatchRun, steps: &[Option<Step>]) -> Option<Vec<Statement>> {
+    let straight = run.straight(|step| step == 0)?;
+    let ran: Option<Vec<_>> = steps.iter().take(straight).map(Option::as_ref).collect();
+    let ran = ran?;
+    let [begin, inside @ .., commit] = ran.as_slice() else { return None };
+    let control = |step: &Step| Control::of(&step.statement.sql);
+    let begins = matches!(control(begin), Some(Control::BeginWrite | Control::BeginDeferred));
+    let whole = begins
+        && control(commit) == Some(Control::Commit)
+        && !inside.is_empty()
+        && inside.iter().all(|step| control(step).is_none());
+    whole.then(|| inside.iter().map(|step| step.statement.clone()).collect())
 }
 
 fn separate(steps: Vec<(Option<BatchCond>, Step)>) -> (Vec<Option<BatchCond>>, Vec<Option<Step>>) {

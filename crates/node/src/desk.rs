@@ -9,6 +9,7 @@ use verge_replicate::{Coverage, Lineage, Moment, NodeId};
 use verge_types::{DatasetId, Position};
 
 use crate::clock::Clock;
+use crate::queue::Queue;
 
 /// A dataset's state as its driver sees it.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +99,7 @@ pub(crate) struct Desk {
     used: AtomicU64,
     wanted: AtomicU64,
     standing: watch::Sender<Standing>,
+    pub(crate) queue: Queue,
 }
 
 impl Desk {
@@ -112,6 +114,7 @@ impl Desk {
             used: AtomicU64::new(now),
             wanted: AtomicU64::new(now),
             standing: watch::Sender::new(Standing::default()),
+            queue: Queue::default(),
         }
     }
 

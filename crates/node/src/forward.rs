@@ -98,6 +98,9 @@ async fn forward(
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>, SqlError> {
     let request = SqlRequest::decode(&bytes)?;
+    let entry = node.open(dataset, false).await.map_err(|error| unavailable(error.public()))?;
+    // A read that must be fresher than what is here goes to the primary too; it does not wait.
+    let waits = entry.database.may_write(&request);
     let mut bytes = Bytes::from(bytes);
     let mut fixed = None;
     let begins = match request {
@@ -122,11 +125,12 @@ async fn forward(
         }
         _ => None,
     };
-    let entry = node.open(dataset, false).await.map_err(|error| unavailable(error.public()))?;
     let timing = &node.config.timing;
-    let deadline = Instant::now() + timing.forward_deadline;
-    let patience = Instant::now() + timing.primary_patience.min(timing.forward_deadline);
+    let asked = Instant::now();
+    let mut patience = asked + timing.primary_patience.min(timing.forward_deadline);
+    let mut seat = None;
     loop {
+        let deadline = Instant::now() + timing.forward_deadline;
         let target = match &fixed {
             Some(target) => Some(*target),
             None => {
@@ -153,7 +157,27 @@ async fn forward(
                 ));
             }
             Attempt::NotBegun if Instant::now() >= patience => {
-                return Err(unavailable("the database's primary cannot be reached"));
+                match (entry.desk.queue.longest(), &seat) {
+                    (Some(longest), None) if waits && asked + longest > patience => {
+                        seat = Some(entry.desk.queue.enter(bytes.len()).ok_or_else(|| {
+                        unavailable(
+                            "the database's primary cannot be reached, and too many writes wait for it here; nothing was written",
+                        )
+                    })?);
+                        patience = asked + longest;
+                    }
+                    (_, None) => {
+                        return Err(unavailable(
+                            "the database's primary cannot be reached from here; nothing was written",
+                        ));
+                    }
+                    (_, Some(_)) => {
+                        return Err(unavailable(format!(
+                            "the database's primary could not be reached from here within {} s; nothing was written",
+                            asked.elapsed().as_secs()
+                        )));
+                    }
+                }
             }
             Attempt::NotBegun => {
                 // A change of standing is worth another look at once.

@@ -8,7 +8,7 @@ use verge_dataset::rusqlite::Connection;
 use verge_dataset::{Committed, Dataset, Reader, Store, WriteError, WriteTransaction};
 use verge_replicate::Coverage;
 use verge_services::sql::{Boxed, Home, HomeTransaction, SqlError};
-use verge_types::{DatasetId, Position};
+use verge_types::{CutOff, DatasetId, Position};
 
 use crate::desk::{Desk, Pass};
 use crate::error::{outcome_unknown, sql, unavailable};
@@ -37,6 +37,11 @@ impl NodeHome {
     /// What this node's history says of a position: whether it is in it, may come, or is lost.
     pub fn coverage(&self, position: Position) -> Coverage {
         self.desk.coverage(position, self.position().txid)
+    }
+
+    /// What becomes of writes here while the primary cannot be reached, from now on.
+    pub fn when_cut_off(&self, when_cut_off: CutOff) {
+        self.desk.queue.set(when_cut_off);
     }
 
     pub(crate) fn dataset(&self) -> Result<Arc<Dataset>, SqlError> {

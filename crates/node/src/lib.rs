@@ -30,6 +30,7 @@ mod lock;
 mod meta;
 mod names;
 mod node;
+mod queue;
 mod register;
 mod status;
 mod transport;

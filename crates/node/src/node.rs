@@ -89,6 +89,11 @@ impl Node {
         Ok(node)
     }
 
+    /// True for clones of one node; one that was started again is another.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn downgrade(&self) -> (Weak<Inner>, Weak<Held>) {
         (Arc::downgrade(&self.inner), Arc::downgrade(&self.held))
     }

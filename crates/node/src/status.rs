@@ -66,6 +66,9 @@ pub struct DatasetStatus {
     pub committed_ms: u64,
     /// Tails that are set aside here, to be looked at by somebody.
     pub set_aside: u64,
+    /// Writes that wait here until the primary can be reached.
+    #[serde(default)]
+    pub waiting: u64,
     /// At the primary.
     pub followers: Vec<FollowerStatus>,
 }
@@ -136,6 +139,7 @@ impl Inner {
             bytes: dataset.size(),
             committed_ms: dataset.wall_ms(),
             set_aside,
+            waiting: desk.as_ref().map_or(0, |desk| desk.queue.waiting() as u64),
             followers: followers.collect(),
         })
     }

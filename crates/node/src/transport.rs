@@ -113,15 +113,20 @@ async fn pump(
 ) {
     let mut stream: Option<MessageStream> = None;
     while let Some((kind, bytes)) = queue.recv().await {
-        if stream.is_none() {
-            stream = fabric.open_stream(&node, name, HeaderMap::new(), OPEN_WITHIN).await.ok();
+        // That a stream has ended with its link shows with the next message: the first of a
+        // handshake over the new link, mostly. It goes on a new stream.
+        if let Some(open) = &mut stream {
+            match send_frames(open, kind, bytes.clone()).await {
+                Ok(()) => continue,
+                Err(error) => tracing::debug!(%node, %error, "a replication stream ended"),
+            }
         }
-        let Some(open) = &mut stream else {
-            dropped.fetch_add(1, Ordering::Relaxed);
-            continue;
+        stream = fabric.open_stream(&node, name, HeaderMap::new(), OPEN_WITHIN).await.ok();
+        let sent = match &mut stream {
+            Some(open) => send_frames(open, kind, bytes).await.is_ok(),
+            None => false,
         };
-        if let Err(error) = send_frames(open, kind, bytes).await {
-            tracing::debug!(%node, %error, "a replication stream ended");
+        if !sent {
             dropped.fetch_add(1, Ordering::Relaxed);
             stream = None;
         }

@@ -52,11 +52,30 @@ fn serde_json_null(value: &serde_json::Value) -> bool {
     value.is_null()
 }
 
+/// What becomes of a write at a place that cannot reach its database's primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CutOff {
+    /// It is refused after a short wait, with nothing changed.
+    #[default]
+    Refuse,
+    /// It waits, for so long at most, and is sent once when the primary can be reached.
+    Queue { wait_ms: u64 },
+}
+
+impl CutOff {
+    pub fn is_refuse(&self) -> bool {
+        *self == Self::Refuse
+    }
+}
+
 /// Where a database binding leads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseTarget {
     /// The dataset that holds it; apps that name the same one share it.
     pub dataset: DatasetId,
+    #[serde(default, skip_serializing_if = "CutOff::is_refuse")]
+    pub when_cut_off: CutOff,
 }
 
 /// What `env.<name>` is.

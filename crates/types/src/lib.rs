@@ -16,7 +16,7 @@ mod websocket;
 
 pub use body::{Body, BodyError, BoxError};
 pub use deployment::{
-    AssetsConfig, Binding, DatabaseTarget, Deployment, HtmlHandling, Module, ModuleKind,
+    AssetsConfig, Binding, CutOff, DatabaseTarget, Deployment, HtmlHandling, Module, ModuleKind,
     NotFoundHandling, RunWorkerFirst, ServiceTarget,
 };
 pub use fault::{Blame, Fault};

@@ -44,4 +44,10 @@ pub struct Routed {
 pub trait Resolve: Send + Sync + 'static {
     /// `host` is lower-case, without port or trailing dot.
     fn resolve(&self, host: &str) -> Option<Routed>;
+
+    /// The same where some paths of a host are not the app's. `path` is as the client sent it.
+    fn route(&self, host: &str, path: &str) -> Option<Routed> {
+        let _ = path;
+        self.resolve(host)
+    }
 }

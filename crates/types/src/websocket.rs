@@ -24,7 +24,10 @@ pub enum WebSocketMessage {
 ///
 /// Dropping either end without a `Close` is an abnormal closure (1006 for whoever is left).
 #[derive(Clone)]
-pub struct WebSocketAccept(std::sync::Arc<std::sync::Mutex<Option<Ends>>>);
+pub struct WebSocketAccept {
+    ends: std::sync::Arc<std::sync::Mutex<Option<Ends>>>,
+    max_message: Option<usize>,
+}
 
 /// The listener's ends of the two queues.
 type Ends = (mpsc::Sender<WebSocketMessage>, mpsc::Receiver<WebSocketMessage>);
@@ -35,12 +38,24 @@ impl WebSocketAccept {
         to_app: mpsc::Sender<WebSocketMessage>,
         from_app: mpsc::Receiver<WebSocketMessage>,
     ) -> Self {
-        Self(std::sync::Arc::new(std::sync::Mutex::new(Some((to_app, from_app)))))
+        let ends = std::sync::Arc::new(std::sync::Mutex::new(Some((to_app, from_app))));
+        Self { ends, max_message: None }
+    }
+
+    /// The largest message of either direction, in bytes, where the listener's own limit is not
+    /// what this protocol needs.
+    #[must_use]
+    pub fn with_max_message(self, bytes: usize) -> Self {
+        Self { max_message: Some(bytes), ..self }
+    }
+
+    pub fn max_message(&self) -> Option<usize> {
+        self.max_message
     }
 
     /// Takes the ends; `None` the second time. (Extensions must be `Clone`, queues are not.)
     pub fn take(&self) -> Option<Ends> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+        self.ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }
 }
 

@@ -59,6 +59,8 @@ pub enum Command {
     Build(Build),
     Check(Check),
     Db(crate::db::Db),
+    Link(crate::link::Link),
+    Pop(crate::pop::Pop),
     Completion(Completion),
 }
 
@@ -81,6 +83,11 @@ pub enum Command {
                                    three points of presence with a copy of the data each
 
 While it runs:
+  keys of the terminal (h for help), or from another one:
+  verge link cut fra nrt               nothing passes between the two; slow, heal, list
+  verge pop kill fra                   a crash; start brings it back
+  verge db url NAME, verge db token NAME
+                                       the database for @libsql/client
   /__verge/scheduled?cron=0+*+*+*+*    runs the app's scheduled handler
   /__verge/metrics                     metrics of this process
 Both answer only to this machine.")]

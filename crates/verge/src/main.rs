@@ -12,8 +12,14 @@ mod dev;
 mod diagnostics;
 mod failure;
 mod init;
+mod link;
 mod package;
+mod pop;
+mod private_file;
+mod running;
 mod terminal;
+mod tokens;
+mod wire_address;
 
 use std::process::ExitCode;
 
@@ -40,6 +46,8 @@ fn main() -> ExitCode {
         Command::Build(args) => package::run(&args, &terminal),
         Command::Check(args) => check::run(&args, &terminal),
         Command::Db(args) => db::run(args, &terminal),
+        Command::Link(args) => link::run(args, &terminal),
+        Command::Pop(args) => pop::run(args, &terminal),
         Command::Completion(args) => completion::run(&args, &terminal),
     };
     match done {

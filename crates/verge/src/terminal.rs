@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cli::Output;
@@ -52,8 +53,12 @@ impl Paint {
     }
 }
 
+/// Lines that stay below everything else that is printed.
+static FOOTER: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 #[derive(Clone, Copy, Debug)]
 pub struct Terminal {
+    footer: bool,
     json: bool,
     quiet: bool,
     verbose: bool,
@@ -66,7 +71,10 @@ impl Terminal {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let wanted =
             !output.json && !set("NO_COLOR") && std::env::var_os("TERM") != Some("dumb".into());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let terminals = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         Self {
+            footer: terminals && !dumb && !output.json && !output.quiet,
             json: output.json,
             quiet: output.quiet,
             verbose: output.verbose,
@@ -81,6 +89,24 @@ impl Terminal {
 
     pub fn is_verbose(&self) -> bool {
         self.verbose
+    }
+
+    /// Whether lines can be kept below the others.
+    pub fn has_footer(&self) -> bool {
+        self.footer
+    }
+
+    /// Keeps these lines below everything else from now on, in the place of others.
+    pub fn footer(&self, lines: Vec<String>) {
+        let mut footer = FOOTER.lock();
+        if !self.footer || *footer == lines {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        // A terminal that went away needs no table.
+        let _ = write!(out, "{}{}", erase(&footer), draw(&lines));
+        let _ = out.flush();
+        *footer = lines;
     }
 
     pub fn is_quiet(&self) -> bool {
@@ -181,9 +207,36 @@ pub fn print_json(value: &Value) {
     put(&mut std::io::stdout().lock(), &value.to_string());
 }
 
+/// One line, above the footer if there is one.
 fn put(stream: &mut dyn Write, text: &str) {
+    let footer = FOOTER.lock();
     // A reader that went away has read enough.
-    let _ = stream.write_all(text.as_bytes());
-    let _ = stream.write_all(b"\n");
+    let _ = write!(stream, "{}{text}\n{}", erase(&footer), draw(&footer));
     let _ = stream.flush();
+}
+
+/// Takes the footer's lines away: the cursor stands below them.
+fn erase(lines: &[String]) -> String {
+    if lines.is_empty() { String::new() } else { format!("\u{1b}[{}A\u{1b}[J", lines.len()) }
+}
+
+/// Lines that the terminal cuts at its edge, so that each stays one.
+fn draw(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\u{1b}[?7l{}\n\u{1b}[?7h", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_footer_is_erased_by_as_many_lines_as_it_has() {
+        let lines = ["one".to_owned(), "two".to_owned()];
+        assert_eq!(draw(&lines), "\u{1b}[?7lone\ntwo\n\u{1b}[?7h");
+        assert_eq!(erase(&lines), "\u{1b}[2A\u{1b}[J");
+        assert_eq!((draw(&[]), erase(&[])), (String::new(), String::new()));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use verge_types::{Binding, DatabaseTarget, DatasetId};
+use verge_types::{Binding, CutOff, DatabaseTarget, DatasetId, Unit, parse_quantity};
 
 use super::app::{AppConfig, DatabaseConfig};
 use super::keys;
@@ -14,6 +14,10 @@ use super::tree::Node;
 const MIGRATIONS_DIR: &str = "migrations";
 const MIGRATIONS_TABLE: &str = "d1_migrations";
 
+/// How long a write waits in a queue, where nothing else is said: well within a request's
+/// `wall_time`.
+const QUEUE_WAIT_MS: u64 = 20_000;
+
 pub fn read_databases(reader: &mut Reader<'_>, node: &Node, config: &mut AppConfig) {
     for (index, item) in reader.list("d1_databases", node).iter().enumerate() {
         let path = format!("d1_databases[{index}]");
@@ -22,6 +26,7 @@ pub fn read_databases(reader: &mut Reader<'_>, node: &Node, config: &mut AppConf
         let (mut name, mut id) = (None, None);
         let mut migrations_dir = MIGRATIONS_DIR.to_owned();
         let mut migrations_table = MIGRATIONS_TABLE.to_owned();
+        let (mut queues, mut queue_wait) = (None, None);
         for e in entries {
             let at = format!("{path}.{}", e.key);
             match e.key.as_str() {
@@ -41,6 +46,22 @@ pub fn read_databases(reader: &mut Reader<'_>, node: &Node, config: &mut AppConf
                         reader.error(&e.node.span, message);
                     }
                 }
+                "writes_when_cut_off" => {
+                    let words = [("refuse", false), ("queue", true)];
+                    queues = reader.one_of(&at, &e.node, &words);
+                }
+                "queue_wait" => {
+                    let Some(text) = reader.quantity(&at, &e.node) else { continue };
+                    match parse_quantity(&text, Unit::Milliseconds) {
+                        Some(ms) if (100..=600_000).contains(&ms) => queue_wait = Some((ms, e)),
+                        _ => {
+                            let message = format!(
+                                "`{at}`: `{text}` is not understood; write \"100ms\" to \"10m\""
+                            );
+                            reader.error(&e.node.span, message);
+                        }
+                    }
+                }
                 "migrations_pattern" => {
                     reader.error(&e.key_span, format!("`{at}` is not supported: migrations are the `.sql` files of `migrations_dir`"));
                 }
@@ -55,11 +76,22 @@ pub fn read_databases(reader: &mut Reader<'_>, node: &Node, config: &mut AppConf
         if entry(entries, "binding").is_none() {
             reader.error(&item.span, format!("`{path}` needs `binding`"));
         }
+        if let Some((_, e)) = queue_wait
+            && queues != Some(true)
+        {
+            let message =
+                format!("`{path}.queue_wait` goes with `\"writes_when_cut_off\": \"queue\"`");
+            reader.error(&e.key_span, message);
+        }
+        let when_cut_off = match queues {
+            Some(true) => CutOff::Queue { wait_ms: queue_wait.map_or(QUEUE_WAIT_MS, |(ms, _)| ms) },
+            _ => CutOff::Refuse,
+        };
         let Some((binding, e)) = binding else { continue };
         let name = name.or(id).unwrap_or_else(|| format!("{}-{binding}", config.name));
         match database_dataset(&name) {
             Some(dataset) => {
-                let target = DatabaseTarget { dataset: dataset.clone() };
+                let target = DatabaseTarget { dataset: dataset.clone(), when_cut_off };
                 bind(reader, config, e, &binding, Binding::Database(target));
                 config.databases.push(DatabaseConfig {
                     binding,

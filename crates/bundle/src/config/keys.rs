@@ -68,7 +68,7 @@ pub const TOP: &[KeyDoc] = &[
         "d1_databases",
         false,
         "[]",
-        "SQL databases: `binding`, `database_name`, `database_id`, `migrations_dir`, `migrations_table`",
+        "SQL databases: `binding`, `database_name`, `database_id`, `migrations_dir`, `migrations_table`; `writes_when_cut_off` (refuse): \"refuse\" or \"queue\", `queue_wait` (20s)",
     ),
     read(
         "read_your_writes",
@@ -185,6 +185,8 @@ pub const DATABASE: &[&str] = &[
     "migrations_dir",
     "migrations_table",
     "migrations_pattern",
+    "writes_when_cut_off",
+    "queue_wait",
     "database_internal_env",
     "remote",
 ];

@@ -102,3 +102,18 @@ async fn http_2_gets_goaway_and_its_streams_finish() {
     let drained = stage.drained().await;
     assert_eq!((drained.finished, drained.cut, drained.connections_cut), (1, 0, 0), "{drained:?}");
 }
+
+#[tokio::test]
+async fn a_listener_that_is_cut_waits_for_nobody() {
+    let mut stage = Stage::new().await;
+    let mut running = stage.connect().await;
+    running.write_all(get("app.test", "/sleep/60000").as_bytes()).await.unwrap();
+    until("it runs", || stage.seen.calls() == 1).await;
+    let started = Instant::now();
+    stage.cutter.cut();
+    assert_eq!(read_to_end(&mut running).await, "", "the connection breaks off");
+    let drained = stage.drained().await;
+    assert_eq!((drained.finished, drained.cut), (0, 1), "{drained:?}");
+    assert!(started.elapsed() < Duration::from_secs(20), "the request would take a minute");
+    assert!(TcpStream::connect(stage.addr).await.is_err(), "nobody listens any more");
+}

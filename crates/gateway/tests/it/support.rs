@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use verge_gateway::{AccessLog, AccessRecord, Drained, Gateway, GatewayConfig};
+use verge_gateway::{AccessLog, AccessRecord, Cutter, Drained, Gateway, GatewayConfig};
 use verge_types::{
     Blame, Body, BodyError, BoxFuture, Fault, RequestContext, Resolve, Routed, Service,
     SessionPolicy, WEBSOCKET_QUEUE, WebSocketAccept, WebSocketMessage,
@@ -178,6 +178,10 @@ fn endless(chunks: usize, seen: Arc<Seen>) -> Body {
 fn accept(argument: &str, seen: Arc<Seen>) -> Response<Body> {
     let (to_app, mut inbox) = mpsc::channel::<WebSocketMessage>(WEBSOCKET_QUEUE);
     let (outbox, from_app) = mpsc::channel(WEBSOCKET_QUEUE);
+    let mut accept = WebSocketAccept::new(to_app, from_app);
+    if argument == "large" {
+        accept = accept.with_max_message(4 << 20);
+    }
     let argument = argument.to_owned();
     tokio::spawn(async move {
         match argument.as_str() {
@@ -209,7 +213,7 @@ fn accept(argument: &str, seen: Arc<Seen>) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert("sec-websocket-protocol", "chat".parse().unwrap());
-    response.extensions_mut().insert(WebSocketAccept::new(to_app, from_app));
+    response.extensions_mut().insert(accept);
     response
 }
 
@@ -262,6 +266,7 @@ pub struct Stage {
     pub seen: Arc<Seen>,
     pub log: Arc<Log>,
     pub metrics: verge_telemetry::Metrics,
+    pub cutter: Cutter,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Drained>,
 }
@@ -284,6 +289,7 @@ impl Stage {
             seen,
             log,
             metrics,
+            cutter: gateway.cutter(),
             stop: Some(stop),
             serving: tokio::spawn(gateway.serve(async move {
                 let _ = stopped.await;

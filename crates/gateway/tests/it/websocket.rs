@@ -105,6 +105,15 @@ async fn broken_rules_close_with_the_right_code() {
     assert!(sockets.iter().all(|m| matches!(m, WebSocketMessage::Close { .. })), "{sockets:?}");
 }
 
+#[tokio::test]
+async fn whoever_accepts_may_take_larger_messages_than_the_listener() {
+    let stage = Stage::with(|config| config.ws_max_message = 1000).await;
+    let mut socket = open(&stage, "/ws/large").await;
+    let message = Message::Binary(Bytes::from(vec![7; 3 << 20]));
+    socket.send(message.clone()).await.unwrap();
+    assert_eq!(receive(&mut socket).await.unwrap().unwrap(), message);
+}
+
 async fn upgraded(stage: &Stage, path: &str) -> TcpStream {
     let mut stream = stage.connect().await;
     let request = format!(

@@ -27,11 +27,13 @@ pub struct Handle {
     jobs: mpsc::UnboundedSender<Job>,
     state: Arc<Mutex<Transaction>>,
     stop: Arc<AtomicBool>,
+    far: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 enum Job {
     Execute(Statement, Rows, oneshot::Sender<Result<Done, Error>>),
     Sequence(Arc<str>, oneshot::Sender<Result<(), Error>>),
+    Together(Vec<Statement>, oneshot::Sender<Result<Option<Vec<Done>>, Error>>),
     Describe(Arc<str>, oneshot::Sender<Result<DescribeResult, Error>>),
     Rollback(oneshot::Sender<Result<(), Error>>),
 }
@@ -43,8 +45,10 @@ impl Handle {
     {
         let (jobs, wanted) = mpsc::unbounded_channel();
         let (state, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let database = Arc::clone(&shared.database);
+        let far = Arc::new(move || !database.home().is_primary());
         tokio::spawn(serve(shared, access, wanted, Arc::clone(&state), Arc::clone(&stop)));
-        Self { jobs, state, stop }
+        Self { jobs, state, stop, far }
     }
 
     fn ask<T: Send + 'static>(
@@ -72,6 +76,14 @@ impl Connection for Handle {
 
     fn sequence(&mut self, sql: Arc<str>) -> Answer<'_, ()> {
         self.ask(|done| Job::Sequence(sql, done))
+    }
+
+    fn is_far(&self) -> bool {
+        (self.far)()
+    }
+
+    fn together(&mut self, statements: Vec<Statement>) -> Answer<'_, Option<Vec<Done>>> {
+        self.ask(|done| Job::Together(statements, done))
     }
 
     fn describe(&mut self, sql: Arc<str>) -> Answer<'_, DescribeResult> {
@@ -116,6 +128,10 @@ async fn serve<H: Home>(
             Job::Sequence(sql, done) => {
                 let result = open.sequence(&sql).await;
                 *state.lock() = open.state();
+                let _ = done.send(result);
+            }
+            Job::Together(statements, done) => {
+                let result = open.together(statements).await;
                 let _ = done.send(result);
             }
             Job::Describe(sql, done) => {
@@ -316,6 +332,33 @@ where
         replay(answer.value, sink).await
     }
 
+    /// Statements that write and give no rows, in one transaction at the primary.
+    async fn together(&mut self, statements: Vec<Statement>) -> Result<Option<Vec<Done>>, Error> {
+        if !matches!(self.held, Held::Nothing) || self.keys_off || self.access != Access::Full {
+            return Ok(None);
+        }
+        let database = Arc::clone(&self.shared.database);
+        let queries = blocking(move || {
+            let reader = database.home().reader().map_err(convert::error)?;
+            let rules = Rules { policy: *database.policy(), stop: None };
+            let describe = |sql: &str| sql::describe(&reader, &rules, sql).ok();
+            Ok(statements.into_iter().map(|one| quiet(describe, one)).collect())
+        });
+        let queries: Option<Vec<Query>> = queries.await?;
+        let Some(queries) = queries else { return Ok(None) };
+        let stop = Some(self.stop());
+        match self.shared.database.batch(&sql::Freshness::default(), queries, stop).await {
+            Ok(answer) => {
+                self.shared.wrote(answer.position);
+                let done = answer.value.iter().map(|outcome| convert::done(&outcome.stats));
+                Ok(Some(done.collect()))
+            }
+            // A statement's own error: all was undone.
+            Err(error) if error.blame() == sql::Blame::App => Ok(None),
+            Err(error) => Err(convert::error(error)),
+        }
+    }
+
     async fn in_read(
         &mut self,
         read_only: bool,
@@ -474,6 +517,22 @@ where
         }
         Ok(())
     }
+}
+
+/// The query of one statement that writes and gives no rows; `None` for all others and for what
+/// does not compile here.
+fn quiet(
+    describe: impl Fn(&str) -> Option<sql::Description>,
+    statement: Statement,
+) -> Option<Query> {
+    one(&statement.sql).ok()?;
+    let told = describe(&statement.sql)?;
+    if told.readonly || !told.columns.is_empty() || foreign_keys(&statement.sql).is_some() {
+        return None;
+    }
+    let sql = statement.sql.to_string();
+    let values = statement.arrange(&told.parameters).ok()?;
+    Some(Query { sql, params: values.into_iter().map(convert::to_sql).collect() })
 }
 
 /// Runs what may take long, or wait for a cursor's reader, where that hinders nobody.

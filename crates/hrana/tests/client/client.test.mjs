@@ -1,8 +1,8 @@
-// The unmodified @libsql/client against the example server, over HTTP and WebSocket.
+// The unmodified @libsql/client over HTTP and WebSocket.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { createClient } from "@libsql/client/web";
-import { FULL, READ_ONLY, serve } from "./server.mjs";
+import { serve } from "./server.mjs";
 
 let server;
 before(async () => { server = await serve(); });
@@ -12,7 +12,7 @@ for (const scheme of ["http", "ws"]) {
   describe(`over ${scheme}`, () => {
     let db;
     const open = (config = {}) =>
-      createClient({ url: server[scheme], authToken: FULL, ...config });
+      createClient({ url: server[scheme], authToken: server.full, ...config });
     before(() => { db = open(); });
     after(() => db.close());
     beforeEach(() => db.executeMultiple(`
@@ -224,7 +224,7 @@ for (const scheme of ["http", "ws"]) {
     });
 
     test("a read-only token reads and does not write", async () => {
-      const reader = open({ authToken: READ_ONLY });
+      const reader = open({ authToken: server.readOnly });
       assert.equal((await reader.execute("SELECT 1")).rows[0][0], 1);
       await assert.rejects(reader.execute("INSERT INTO t VALUES (1)"));
       await assert.rejects(reader.batch(["DELETE FROM t"], "write"));

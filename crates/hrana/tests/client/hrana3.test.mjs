@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import * as hrana from "@libsql/hrana-client";
-import { FULL, serve } from "./server.mjs";
+import { serve } from "./server.mjs";
 
 let server;
 before(async () => { server = await serve(); });
@@ -13,8 +13,8 @@ for (const scheme of ["http", "ws"]) {
     let client, stream;
     before(async () => {
       client = scheme === "http"
-        ? hrana.openHttp(server.http, FULL, undefined, undefined, 3)
-        : hrana.openWs(server.ws, FULL, 3);
+        ? hrana.openHttp(server.http, server.full, undefined, undefined, 3)
+        : hrana.openWs(server.ws, server.full, 3);
       assert.equal(await client.getVersion(), 3);
     });
     after(() => client.close());

@@ -279,7 +279,10 @@ impl Follow {
                 }
             }
             Event::LinkUp { node } => {
-                if self.upstream == Some(node) && matches!(self.stream, Stream::Idle) {
+                // What was greeted while there was no link has not been heard.
+                let waits = matches!(self.stream, Stream::Idle | Stream::Greeting { .. });
+                if self.upstream == Some(node) && waits {
+                    self.leave(&mut out);
                     self.attempt = 0;
                     self.greet_at = now;
                 }

@@ -111,6 +111,19 @@ fn acked(effects: &[Effect]) -> Option<Position> {
 }
 
 #[test]
+fn a_link_that_comes_up_is_greeted_on_at_once_whatever_was_said_before() {
+    let mut rig = Rig::new();
+    let before = rig.session;
+    rig.now = Moment(rig.now.0 + 1000);
+    let out = rig.on(Event::LinkUp { node: UP });
+    let again = hello(&out).expect("the first greeting found no link");
+    assert_ne!(again.session, before);
+    // A session that runs is left alone.
+    let mut rig = Rig::streaming();
+    assert!(hello(&rig.on(Event::LinkUp { node: UP })).is_none());
+}
+
+#[test]
 fn segments_are_applied_in_order_once_and_acknowledged_when_durable() {
     let mut rig = Rig::streaming();
     assert_eq!(applied(&rig.segment(1, segment(1, 7))), [0; 0], "early");

@@ -12,8 +12,8 @@ use verge_runtime::{App, AppOptions, Runtime, RuntimeConfig, SqlDatabase};
 use verge_services::sql::Home as _;
 use verge_telemetry::{LogRecord, LogSink};
 use verge_types::{
-    Binding, Body, ClientInfo, DatabaseTarget, Deployment, DeploymentId, Fault, Geo, Limits,
-    Module, ModuleKind, RequestContext, RequestId, Scheme, Service, Session, TraceContext,
+    Binding, Body, ClientInfo, CutOff, DatabaseTarget, Deployment, DeploymentId, Fault, Geo,
+    Limits, Module, ModuleKind, RequestContext, RequestId, Scheme, Service, Session, TraceContext,
 };
 
 /// Keeps what apps log.
@@ -107,7 +107,10 @@ impl AppSpec {
     pub fn database(mut self, name: &str, database: &Arc<SqlDatabase>) -> Self {
         let dataset = database.home().id().clone();
         self.databases.insert(name.to_owned(), database.clone());
-        self.bind(name, Binding::Database(DatabaseTarget { dataset }))
+        self.bind(
+            name,
+            Binding::Database(DatabaseTarget { dataset, when_cut_off: CutOff::default() }),
+        )
     }
 
     pub fn named(mut self, name: &str) -> Self {

@@ -224,6 +224,20 @@ impl<H: Home> Database<H> {
         }
     }
 
+    /// Whether a request for the primary could write, as far as can be told here.
+    pub fn may_write(&self, request: &Request) -> bool {
+        let queries = match request {
+            Request::Query(query) => std::slice::from_ref(query),
+            Request::Batch(queries) => queries,
+            _ => return true,
+        };
+        let Ok(reader) = self.home.reader() else { return true };
+        let rules = rules(self.policy, &None);
+        let reads =
+            |query: &Query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(true));
+        !queries.iter().all(reads)
+    }
+
     /// Runs statements that all only read on one reader, in one read transaction; `None` if one
     /// of them writes, or compiles only after another has run.
     fn read_batch(

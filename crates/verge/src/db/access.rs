@@ -13,7 +13,8 @@ use verge_types::PopName;
 use super::fleet::{self, Opened};
 use super::problem;
 use super::project::{Context, Named};
-use crate::dev::places::{self, FleetFile};
+use crate::dev::fleet::FleetFile;
+use crate::dev::places;
 use crate::failure::Failure;
 
 /// How long a folder may be in the hands of a process that does not listen.

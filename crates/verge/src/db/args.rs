@@ -75,6 +75,8 @@ pub enum Command {
   verge db verify DB --json | jq .ok")]
     Verify(One),
     Delete(Delete),
+    Url(crate::wire_address::Url),
+    Token(crate::wire_address::Token),
 }
 
 /// Make an empty database.

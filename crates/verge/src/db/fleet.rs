@@ -14,7 +14,8 @@ use verge_node::{FileRegister, Node, NodeConfig};
 use verge_types::PopName;
 
 use super::problem;
-use crate::dev::places::{self, FleetFile};
+use crate::dev::fleet::{FLEET, FleetFile, name_of};
+use crate::dev::places;
 use crate::failure::Failure;
 
 /// How long the nodes of one process look for each other.
@@ -37,7 +38,7 @@ async fn start(config: NodeConfig) -> Result<Node, Failure> {
 /// The node of the only place.
 pub async fn open_alone(data: &Path) -> Result<Opened, Failure> {
     let pop: PopName = places::ALONE.parse().map_err(|error| failed("the place", error))?;
-    let mut config = NodeConfig::new(data.join(places::ALONE), places::name_of(&pop)?, pop.clone());
+    let mut config = NodeConfig::new(data.join(places::ALONE), name_of(&pop)?, pop.clone());
     config.control = true;
     let node = start(config).await?;
     Ok(Opened { nodes: [(pop, node)].into(), fabrics: Vec::new() })
@@ -49,12 +50,12 @@ pub async fn open_fleet(data: &Path, fleet: &FleetFile) -> Result<Opened, Failur
     let leases = Arc::new(leases.map_err(|error| failed("the folder of leases", error))?);
     let mut peers = Vec::new();
     for pop in &fleet.pops {
-        peers.push(Peer { node: places::name_of(pop)?, pop: pop.clone() });
+        peers.push(Peer { node: name_of(pop)?, pop: pop.clone() });
     }
     let mut opened = Opened { nodes: BTreeMap::new(), fabrics: Vec::new() };
     for peer in &peers {
         let listen = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
-        let name = places::FLEET.parse().map_err(|error| failed("the fleet", error))?;
+        let name = FLEET.parse().map_err(|error| failed("the fleet", error))?;
         let (node, pop) = (peer.node.clone(), peer.pop.clone());
         let mut config = FabricConfig::new(name, node, pop, listen, Security::Loopback);
         let seed = |fabric: &Fabric| Seed {

@@ -30,16 +30,28 @@ use project::Context;
 
 use crate::failure::Failure;
 use crate::terminal::Terminal;
+use crate::wire_address;
 
 pub fn run(args: Db, terminal: &Terminal) -> Result<(), Failure> {
+    let Db { command, place } = args;
+    let (data, pop) = (place.data.as_deref(), place.pop.as_ref());
+    match &command {
+        Command::Url(args) => wire_address::url(args, data, pop, terminal),
+        Command::Token(args) => wire_address::token(args, data, terminal),
+        _ => ask(&command, place, terminal),
+    }
+}
+
+/// What a node answers.
+fn ask(command: &Command, place: args::Place, terminal: &Terminal) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new("io", format!("cannot start the event loop: {error}")))?;
-    let context = Context::new(args.place, *terminal)?;
+    let context = Context::new(place, *terminal)?;
     runtime.block_on(async {
         tokio::spawn(access::end_on_interrupt());
-        match &args.command {
+        match command {
             Command::Create(args) => manage::create(args, &context).await,
             Command::List(_) => manage::list(&context).await,
             Command::Info(args) => manage::info(args, &context).await,
@@ -58,6 +70,8 @@ pub fn run(args: Db, terminal: &Terminal) -> Result<(), Failure> {
             Command::MovePrimary(args) => replicas::move_primary(args, &context).await,
             Command::Verify(args) => replicas::verify(args, &context).await,
             Command::Delete(args) => manage::delete(args, &context).await,
+            // Needs no node: see `run`.
+            Command::Url(_) | Command::Token(_) => Ok(()),
         }
     })
 }

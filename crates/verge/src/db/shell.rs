@@ -86,7 +86,7 @@ impl Session<'_> {
         let config = config.history_ignore_space(true).build();
         let mut editor: Editor<Line, FileHistory> = Editor::with_config(config).map_err(failed)?;
         editor.set_helper(Some(Line::new(self.names().await)));
-        let history = crate::dev::tls::state_dir().map(|dir| dir.join("sql_history"));
+        let history = crate::private_file::state_dir().map(|dir| dir.join("sql_history"));
         if let Some(path) = &history {
             // The first time there is none.
             let _ = editor.load_history(path);

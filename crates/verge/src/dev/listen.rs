@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch as signal;
-use verge_gateway::{Gateway, GatewayConfig};
+use verge_gateway::{Cutter, Gateway, GatewayConfig};
 use verge_telemetry::Metrics;
 use verge_types::PopName;
 
@@ -129,6 +129,10 @@ async fn bind_port(
 }
 
 impl Listener {
+    pub fn cutters(&self) -> Vec<Cutter> {
+        self.gateways.iter().map(Gateway::cutter).collect()
+    }
+
     /// Until `stopped`, then until running requests are answered.
     pub async fn serve(self, stopped: signal::Receiver<bool>) {
         let mut serving = tokio::task::JoinSet::new();
@@ -167,6 +171,7 @@ pub fn stop_on_signal(stop: signal::Sender<bool>, terminal: Terminal) -> Result<
             #[cfg(not(unix))]
             let _ = tokio::signal::ctrl_c().await;
             if asked {
+                super::keys::restore();
                 std::process::exit(130);
             }
             asked = true;

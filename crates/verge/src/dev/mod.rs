@@ -4,27 +4,37 @@
 //! change, `front` is what requests meet, `router` finds the app of a host name, `listen`
 //! binds the port. What it must never do: drop a request because of a swap.
 
+mod announce;
 mod assets;
 mod console;
+mod control;
 mod crons;
 mod error_page;
 mod events;
+pub mod fleet;
 mod front;
 mod inner;
+mod keys;
 mod listen;
+mod live;
 mod live_reload;
 pub mod places;
+mod port;
 mod rebuild;
 mod router;
 mod site;
 mod stack;
-pub mod tls;
+mod table;
+mod tls;
 mod watch;
+mod wire;
+mod world;
 
-use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use announce::announce;
 use serde_json::json;
 use tokio::sync::watch as signal;
 use verge_runtime::{Egress, Runtime, RuntimeConfig};
@@ -34,10 +44,16 @@ use verge_types::SessionKeys;
 use crate::cli::Dev;
 use crate::failure::Failure;
 use crate::package;
-use crate::terminal::{Style, Terminal};
+use crate::private_file::{kept, random};
+use crate::running::DATA;
+use crate::terminal::Terminal;
 use console::Console;
+use control::Control;
+use port::Port;
 use router::Router;
 use site::Site;
+use wire::Wire;
+use world::World;
 
 /// After Ctrl-C a running build is cancelled and its child process and files are removed.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -77,14 +93,17 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
                 .hint("`--allow-net` and `egress.allow` take entries such as \"127.0.0.1:5432\"")
         })
     };
-    let data = args.data.clone().unwrap_or_else(|| projects[0].1.root.join(".verge/data"));
-    let wanted = places::Wanted {
+    let data = args.data.clone().unwrap_or_else(|| projects[0].1.root.join(DATA));
+    // An app without databases leaves nothing behind.
+    let keeps = !args.pops.is_empty() || projects.iter().any(|(_, c)| !c.databases.is_empty());
+    let keys = Arc::new(SessionKeys::new(session_key(keeps.then_some(&data))?));
+    let wanted = fleet::Wanted {
         pops: &args.pops,
         primary: args.primary.as_ref(),
         round_trips: &args.rtt,
-        data,
+        data: data.clone(),
     };
-    let places = places::start(&wanted, isolates).await?;
+    let (places, fleet) = places::start(&wanted, isolates).await?;
     warn_of_gaps(terminal);
 
     let mut sites = Vec::new();
@@ -124,47 +143,48 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
         }
     }
 
-    // Sessions of this process; a browser's older ones are forgotten.
-    let mut key = [0; 32];
-    for chunk in key.chunks_mut(8) {
-        let random = RandomState::new().hash_one(site::next_number());
-        chunk.copy_from_slice(&random.to_le_bytes());
-    }
-    let keys = Arc::new(SessionKeys::new(key));
-
     let scheme = if args.https { "https" } else { "http" };
     let host = match args.host {
         Some(host) => Some(host),
         None => listen::preferred_address(preferred.ip.as_deref())?,
     };
-    let mut listeners = Vec::new();
+    let mut ports: Vec<Port> = Vec::new();
     for (at, place) in places.iter().enumerate() {
         let next = |port: u16| port.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
-        let listener = listen::bind(&listen::Wanted {
+        let wire = Wire::new(data.clone(), sites.clone(), places.clone(), at)?;
+        let router = Router::new(&sites, at, host.is_some(), keys.clone(), Arc::new(wire));
+        let wanted = listen::Wanted {
             host,
             port: args.port.map(|port| if port == 0 { 0 } else { next(port) }),
-            preferred: preferred.port.map(next),
+            preferred: match ports.last() {
+                Some(before) => Some(before.number.saturating_add(1)),
+                None => preferred.port,
+            },
             https: args.https,
             pop: (!args.pops.is_empty()).then(|| place.pop.clone()),
             metrics: metrics.clone(),
-            router: Arc::new(Router::new(&sites, at, host.is_some(), keys.clone())),
+            router: Arc::new(router),
             console: console.clone(),
             terminal,
-        })
-        .await?;
-        listeners.push(listener);
+        };
+        ports.push(Port::open(wanted, stopped.clone()).await?);
     }
-    announce(&sites, scheme, listeners[0].port, terminal, &args);
-    for (place, listener) in places.iter().zip(&listeners).filter(|_| !args.pops.is_empty()) {
-        let url = format!("{scheme}://localhost:{}", listener.port);
-        terminal.event("place", json!({ "pop": place.pop.as_str(), "url": url }));
-        terminal.note(&format!("      {}: {url}", place.pop));
+    let world = Arc::new(World::new(places.clone(), sites.clone(), ports, scheme, fleet));
+    let control = if keeps { Control::serve(&data, world.clone())? } else { None };
+    announce(&world, terminal, &args);
+    let mut typing = None;
+    if world.has_links() {
+        let (kept, keys) = match terminal.has_footer().then(keys::Unbuffered::begin).flatten() {
+            Some((kept, keys)) => (Some(kept), Some(keys)),
+            None => (None, None),
+        };
+        typing = kept;
+        tasks.spawn(live::run(world.clone(), terminal, keys, stopped.clone()));
     }
-    let mut serving = tokio::task::JoinSet::new();
-    for listener in listeners {
-        serving.spawn(listener.serve(stopped.clone()));
+    for port in &world.ports {
+        port.closed().await;
     }
-    while serving.join_next().await.is_some() {}
+    drop((control, typing));
     for site in &sites {
         site.cancel_build();
     }
@@ -176,6 +196,17 @@ async fn serve(args: Dev, terminal: Terminal) -> Result<(), Failure> {
     }
     terminal.event("stopped", json!({}));
     Ok(())
+}
+
+/// Seals what clients carry. Kept with the data, so that a browser's session outlives a restart.
+fn session_key(data: Option<&Path>) -> Result<[u8; 32], Failure> {
+    let Some(data) = data else { return random() };
+    let path = data.join("session.key");
+    let bytes = kept(&path, || Ok(random::<32>()?.to_vec()))?;
+    bytes.try_into().map_err(|_| {
+        Failure::new("io", format!("{} is no key of 32 bytes", path.display()))
+            .hint("remove it, and a new one is made")
+    })
 }
 
 /// What is promised and does not hold on this build's engine.
@@ -210,51 +241,4 @@ fn refuse_same_names(
         }
     }
     Ok(())
-}
-
-fn announce(sites: &[Arc<Site>], scheme: &str, port: u16, terminal: Terminal, args: &Dev) {
-    let url = format!("{scheme}://localhost:{port}");
-    let apps: Vec<_> = sites.iter().map(|site| site.state()).collect();
-    if terminal.is_json() {
-        let list: Vec<_> = apps
-            .iter()
-            .map(|state| {
-                let name = &state.config.name;
-                json!({
-                    "name": name.as_str(),
-                    "url": format!("{scheme}://{name}.localhost:{port}"),
-                    "ok": state.broken.is_none(),
-                })
-            })
-            .collect();
-        terminal.event("ready", json!({ "url": url, "port": port, "apps": list }));
-    } else {
-        terminal.print(&format!(
-            "{} {}",
-            terminal.paint(Style::Good, "ready"),
-            terminal.paint(Style::Strong, &url)
-        ));
-        if apps.len() > 1 {
-            for state in &apps {
-                let name = &state.config.name;
-                terminal.note(&format!("      {name}: {scheme}://{name}.localhost:{port}"));
-            }
-        }
-        if let Some(host) = args.host.filter(|host| host.is_unspecified()) {
-            terminal.note(&format!("      on every address of this machine ({host})"));
-        }
-        let faint = |text: &str| terminal.paint(Style::Faint, text);
-        let insecure = if args.https { "-k " } else { "" };
-        terminal.note(&faint(&format!("try   curl {insecure}{url}/")));
-        if let Some(cron) = apps.iter().find_map(|state| state.config.crons.first()) {
-            let cron = cron.replace(' ', "+");
-            terminal.note(&faint(&format!(
-                "      curl {insecure}'{url}/__verge/scheduled?cron={cron}'"
-            )));
-        }
-        terminal.note(&faint("      save a file and ask again; Ctrl-C stops"));
-    }
-    if args.open {
-        listen::open_browser(&url, terminal);
-    }
 }

@@ -7,6 +7,7 @@ use verge_types::{Resolve, Routed, SessionKeys, SessionPolicy};
 
 use super::front::Front;
 use super::site::Site;
+use super::wire::{self, Wire};
 
 /// The first app answers at `localhost` and at addresses, each at `<name>.localhost` and at
 /// the `hosts` of its configuration. Other names are refused, so that a web page elsewhere
@@ -16,13 +17,20 @@ pub struct Router {
     /// Whether other machines may come, by any address.
     open: bool,
     keys: Arc<SessionKeys>,
+    wire: Arc<Wire>,
 }
 
 impl Router {
     /// The apps as `place` serves them.
-    pub fn new(sites: &[Arc<Site>], place: usize, open: bool, keys: Arc<SessionKeys>) -> Self {
+    pub fn new(
+        sites: &[Arc<Site>],
+        place: usize,
+        open: bool,
+        keys: Arc<SessionKeys>,
+        wire: Arc<Wire>,
+    ) -> Self {
         let front = |site: &Arc<Site>| Arc::new(Front::new(site.clone(), place));
-        Self { fronts: sites.iter().map(front).collect(), open, keys }
+        Self { fronts: sites.iter().map(front).collect(), open, keys, wire }
     }
 
     fn find(&self, host: &str) -> Option<&Arc<Front>> {
@@ -47,6 +55,22 @@ impl Router {
 }
 
 impl Resolve for Router {
+    /// Databases are on every app's host, under limits of their own.
+    fn route(&self, host: &str, path: &str) -> Option<Routed> {
+        if !path.starts_with(wire::PREFIX) {
+            return self.resolve(host);
+        }
+        Some(Routed {
+            app: self.find(host)?.site.state().config.name.clone(),
+            service: self.wire.clone(),
+            max_request_body: wire::MAX_BODY,
+            // A cursor or a WebSocket takes its time; the protocol has limits for both.
+            max_wall_ms: 0,
+            // The protocol carries no bookmarks: streams here see what streams here wrote.
+            sessions: SessionPolicy::Off,
+        })
+    }
+
     fn resolve(&self, host: &str) -> Option<Routed> {
         let front = self.find(host)?;
         let state = front.site.state();

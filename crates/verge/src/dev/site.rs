@@ -13,7 +13,7 @@ use verge_bundle::{AppConfig, BuildOptions, Built, Bundler, Canceller, ConfigErr
 use verge_render::{Assets, AssetsBinding};
 use verge_runtime::{App, AppOptions};
 use verge_telemetry::Metrics;
-use verge_types::{Deployment, DeploymentId, Service};
+use verge_types::{Deployment, Service};
 
 use super::assets;
 use super::console::Console;
@@ -45,6 +45,8 @@ pub struct Site {
     changed: signal::Sender<u64>,
     /// One version is made at a time.
     making: Mutex<()>,
+    /// And one is started at a time, at one place or all.
+    starting: tokio::sync::Mutex<()>,
 }
 
 /// What requests meet. Replaced as a whole.
@@ -58,13 +60,14 @@ pub struct State {
 
 /// One version of the app that runs.
 pub struct Version {
-    pub deployment: DeploymentId,
+    pub deployment: Arc<Deployment>,
     pub assets: Option<Arc<Assets>>,
     /// As many as there are places, in their order.
     pub running: Vec<Running>,
 }
 
 /// A version at one point of presence.
+#[derive(Clone)]
 pub struct Running {
     /// `None` if it has assets only.
     pub app: Option<Arc<App>>,
@@ -72,9 +75,9 @@ pub struct Running {
 }
 
 impl Version {
-    /// The app where no place was asked for in particular: at the first one.
+    /// The app where no place was asked for in particular: at the first one that is up.
     pub fn app(&self) -> Option<&Arc<App>> {
-        self.running.first()?.app.as_ref()
+        self.running.iter().find_map(|at| at.app.as_ref())
     }
 }
 
@@ -111,6 +114,7 @@ impl Site {
             state: RwLock::new(Arc::new(state)),
             changed: signal::Sender::new(first),
             making: Mutex::new(()),
+            starting: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -183,9 +187,10 @@ impl Site {
 
     /// Starts the built version and lets it answer.
     async fn start(&self, built: Built, config: &AppConfig) -> Result<Made, Failure> {
+        let _one_at_a_time = self.starting.lock().await;
         let old = self.state();
         let deployment = &built.deployment;
-        let same = old.version.as_ref().is_some_and(|v| v.deployment == deployment.id)
+        let same = old.version.as_ref().is_some_and(|v| v.deployment.id == deployment.id)
             && old.config.limits == config.limits
             && old.config.name == config.name;
         if same && old.broken.is_none() {
@@ -221,17 +226,7 @@ impl Site {
         let deployment = Arc::new(deployment.clone());
         let mut running = Vec::with_capacity(self.parts.places.len());
         for place in self.parts.places.iter() {
-            let app = if deployment.main.is_some() {
-                Some(self.warmed(place, &deployment, &assets, config).await?)
-            } else {
-                None
-            };
-            let code = app.clone().map(|app| app as Arc<dyn Service>);
-            let service = match (assets.clone(), code) {
-                (None, Some(code)) => code,
-                (assets, code) => Arc::new(verge_render::Site::new(assets, code)),
-            };
-            running.push(Running { app, service });
+            running.push(self.at(place, &deployment, &assets, config).await?);
         }
         // Only now: a version that does not start anywhere must not be called by other apps.
         for (place, at) in self.parts.places.iter().zip(&running) {
@@ -239,7 +234,53 @@ impl Site {
                 place.runtime.publish(app);
             }
         }
-        Ok(Version { deployment: deployment.id.clone(), assets, running })
+        Ok(Version { deployment, assets, running })
+    }
+
+    /// A version at one place. One that is down has none until it is started again.
+    async fn at(
+        &self,
+        place: &Place,
+        deployment: &Arc<Deployment>,
+        assets: &Option<Arc<Assets>>,
+        config: &AppConfig,
+    ) -> Result<Running, Failure> {
+        if place.is_down().await {
+            return Ok(Running { app: None, service: Arc::new(Down) });
+        }
+        let app = if deployment.main.is_some() {
+            Some(self.warmed(place, deployment, assets, config).await?)
+        } else {
+            None
+        };
+        let code = app.clone().map(|app| app as Arc<dyn Service>);
+        let service = match (assets.clone(), code) {
+            (None, Some(code)) => code,
+            (assets, code) => Arc::new(verge_render::Site::new(assets, code)),
+        };
+        Ok(Running { app, service })
+    }
+
+    /// What runs at one place is made anew, on the node that runs there now, or ended.
+    pub async fn restart_at(&self, index: usize) -> Result<(), Failure> {
+        let _one_at_a_time = self.starting.lock().await;
+        let state = self.state();
+        let Some(version) = &state.version else { return Ok(()) };
+        let place = &self.parts.places[index];
+        let next = self.at(place, &version.deployment, &version.assets, &state.config).await?;
+        if let Some(app) = &next.app {
+            place.runtime.publish(app);
+        }
+        let mut running = version.running.clone();
+        let old = std::mem::replace(&mut running[index], next);
+        let (deployment, assets) = (version.deployment.clone(), version.assets.clone());
+        self.replace(|state| {
+            state.version = Some(Arc::new(Version { deployment, assets, running }));
+        });
+        if let Some(app) = old.app {
+            app.retire();
+        }
+        Ok(())
     }
 
     /// The version's code at one place, its top-level code run.
@@ -290,6 +331,22 @@ impl Site {
         let number = next.number;
         *state = Arc::new(next);
         number
+    }
+}
+
+/// What answers at a place that is down, to a request that was on its way.
+struct Down;
+
+impl Service for Down {
+    fn call(
+        &self,
+        _: http::Request<verge_types::Body>,
+        _: verge_types::RequestContext,
+    ) -> verge_types::BoxFuture<Result<http::Response<verge_types::Body>, verge_types::Fault>> {
+        let blame = verge_types::Blame::Platform;
+        let text = "This point of presence is down";
+        let fault = verge_types::Fault::new("pop_down", blame, 503, text).with_retry_after(1);
+        Box::pin(std::future::ready(Err(fault)))
     }
 }
 

@@ -3,12 +3,15 @@
 
 mod chat;
 mod commands;
+mod cut_off;
 mod db;
 mod errors;
 mod examples;
 mod harness;
 mod init;
 mod inner;
+mod keys;
+mod libsql;
 mod limits;
 mod places;
 mod rebuild;
@@ -16,3 +19,4 @@ mod repository;
 mod signals;
 mod smoke;
 mod streaming;
+mod world;
