@@ -8,6 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -73,7 +74,13 @@ async fn handshake(
     let (io, certified): (Box<dyn Socket>, Option<Peer>) =
         match (&shared.tls, &shared.config.security) {
             (Some(tls), Security::MutualTls(identity)) => {
-                let stream = tls.acceptor.accept(counted).await.map_err(tls::explain)?;
+                let stream = match tls.acceptor.accept(counted).into_fallible().await {
+                    Ok(stream) => stream,
+                    Err((error, socket)) => {
+                        linger(socket).await;
+                        return Err(tls::explain(error));
+                    }
+                };
                 let peer = tls::peer_of(stream.get_ref().1.peer_certificates(), identity)?;
                 (Box::new(stream), Some(peer))
             }
@@ -132,6 +139,16 @@ async fn handshake(
     }
 }
 
+/// The alert that says why would be lost if the socket closed while the peer still writes.
+async fn linger<T: Socket>(mut socket: T) {
+    let rest = async {
+        let _ = socket.shutdown().await;
+        let mut ignored = [0; 1024];
+        while matches!(socket.read(&mut ignored).await, Ok(1..)) {}
+    };
+    let _ = timeout(REFUSED_LINGER, rest).await;
+}
+
 async fn refuse(tx: &mut MessageSender, wire: &Wire, why: Refusal, text: String) {
     let said = async {
         if let Ok(message) = (Message::Refused { why, text }).encode()
@@ -182,11 +199,14 @@ fn check(
     Ok(())
 }
 
+/// A stream the other side opened, not yet answered.
+type Opened = (RecvStream, SendResponse<Bytes>);
+
 /// Leads the streams of an accepted connection to where they belong.
 struct Router {
     shared: Arc<Shared>,
     wire: Arc<Wire>,
-    hello: Mutex<Option<oneshot::Sender<(RecvStream, SendResponse<Bytes>)>>>,
+    hello: Mutex<Option<oneshot::Sender<Opened>>>,
     link: Arc<OnceLock<Arc<Link>>>,
     /// The other side's calls and streams.
     room: Arc<Semaphore>,

@@ -105,6 +105,7 @@ enum Next {
 pub(crate) async fn send(tx: &mut Sender, mut body: Body) -> Result<(), Error> {
     let mut gathered = BytesMut::new();
     loop {
+        tokio::task::coop::consume_budget().await;
         let next = poll_fn(|cx| {
             if let Poll::Ready(error) = tx.poll_reset(cx) {
                 return Poll::Ready(Err(error));

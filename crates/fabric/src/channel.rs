@@ -13,6 +13,7 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop::consume_budget;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::Error;
@@ -68,6 +69,8 @@ impl Sender {
     /// Sends as the other side takes. Dropping the future half-way has sent a part.
     pub async fn send(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         while !bytes.is_empty() {
+            // h2 knows nothing of tokio's budget: without this an endless body holds its thread.
+            consume_budget().await;
             self.stream.reserve_capacity(bytes.len());
             let room = match self.stream.capacity() {
                 0 => self.wait_for_room().await?,
@@ -155,6 +158,7 @@ enum Source {
 impl Receiver {
     /// The next bytes; taking them lets the other side send as many more.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        ready!(std::pin::pin!(consume_budget()).poll(cx));
         loop {
             match &mut self.source {
                 Source::Opening(answer) => match ready!(std::pin::Pin::new(answer).poll(cx)) {
@@ -207,7 +211,7 @@ impl Receiver {
     pub async fn head(&mut self) -> Result<(Bytes, Bytes), Error> {
         let mut decoder = Decoder::new(MAX_HEAD);
         loop {
-            if let Some(head) = decoder.next()? {
+            if let Some(head) = decoder.next_message()? {
                 return Ok((head, decoder.into_rest()));
             }
             match self.data().await {

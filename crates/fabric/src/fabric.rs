@@ -253,7 +253,9 @@ impl Fabric {
                 link.wire.close.cancelled().await;
             }
         };
-        let clean = timeout(grace, drained).await.is_ok();
+        // Each link ends itself after the grace; a moment more only if the runtime is late.
+        let ended = timeout(grace + Duration::from_secs(1), drained).await.is_ok();
+        let clean = ended && links.iter().all(|link| !link.wire.forced.load(Ordering::Acquire));
         self.kill();
         // Handlers of streams end when they see that their stream has.
         clean && timeout(grace, shared.tasks.wait()).await.is_ok()

@@ -51,7 +51,7 @@ impl Decoder {
         Self { limit, partial: BytesMut::new(), rest: Bytes::new() }
     }
 
-    /// Adds bytes. Take all messages out with [`Self::next`] first, else they are copied.
+    /// Adds bytes. Take all messages out with [`Self::next_message`] first, else they are copied.
     pub fn push(&mut self, bytes: Bytes) {
         if self.rest.is_empty() {
             self.rest = bytes;
@@ -64,7 +64,7 @@ impl Decoder {
     }
 
     /// The next whole message, or `None` until more bytes come.
-    pub fn next(&mut self) -> Result<Option<Bytes>, TooLarge> {
+    pub fn next_message(&mut self) -> Result<Option<Bytes>, TooLarge> {
         if self.partial.is_empty() && self.rest.len() >= PREFIX {
             let size = self.checked_size(&self.rest)?;
             if self.rest.len() - PREFIX >= size {
@@ -154,10 +154,10 @@ mod tests {
                 rest = later;
                 decoder.push(Bytes::copy_from_slice(now));
                 if !lazy || cut % 3 == 0 {
-                    while let Some(message) = decoder.next().unwrap() { seen.push(message.to_vec()); }
+                    while let Some(message) = decoder.next_message().unwrap() { seen.push(message.to_vec()); }
                 }
             }
-            while let Some(message) = decoder.next().unwrap() { seen.push(message.to_vec()); }
+            while let Some(message) = decoder.next_message().unwrap() { seen.push(message.to_vec()); }
             prop_assert_eq!(seen, messages);
             prop_assert!(decoder.is_between_messages());
         }
@@ -171,7 +171,7 @@ mod tests {
                 arrived += chunk.len();
                 decoder.push(Bytes::from(chunk));
                 loop {
-                    match decoder.next() {
+                    match decoder.next_message() {
                         Ok(Some(message)) => prop_assert!(message.len() <= 64),
                         Ok(None) => break,
                         Err(error) => { prop_assert!(error.size > 64); return Ok(()); }
@@ -187,9 +187,9 @@ mod tests {
     fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
         let mut decoder = Decoder::new(1000);
         decoder.push(Bytes::from_static(&[0, 0, 3]));
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.next_message(), Ok(None));
         decoder.push(Bytes::from_static(&[0xe9]));
-        assert_eq!(decoder.next(), Err(TooLarge { size: 1001, limit: 1000 }));
+        assert_eq!(decoder.next_message(), Err(TooLarge { size: 1001, limit: 1000 }));
         assert!(encode(Bytes::from(vec![0; 1001]), 1000).is_err());
     }
 
@@ -197,7 +197,7 @@ mod tests {
     fn a_huge_length_allocates_nothing() {
         let mut decoder = Decoder::new(u32::MAX as usize);
         decoder.push(Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 1]));
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.next_message(), Ok(None));
         assert!(decoder.held() < 1024);
     }
 }

@@ -141,7 +141,7 @@ impl MessageReceiver {
     /// must go on.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            match self.decoder.next() {
+            match self.decoder.next_message() {
                 Ok(Some(message)) => {
                     self.counters.iter().for_each(|counters| counters.messages_in.one());
                     return Ok(Some(message));

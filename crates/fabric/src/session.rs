@@ -152,7 +152,8 @@ impl Control<'_> {
                 }
             }
             if drained && they_drained {
-                return Err(Error::Refused("goodbye".to_owned()));
+                wire.end("goodbye");
+                return Ok(());
             }
         }
     }

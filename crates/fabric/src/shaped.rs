@@ -257,7 +257,7 @@ mod tests {
         };
         links.set(&a, &b, bad);
         let (mut near, mut far) = shaped(&links);
-        let sent: Vec<u8> = (0..1_000_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let sent: Vec<u8> = (0..1_000_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
         let begin = Instant::now();
         let copy = sent.clone();
         let writer = tokio::spawn(async move {

@@ -172,7 +172,10 @@ impl Shared {
         self.tasks.spawn(async move {
             tokio::select! {
                 () = wire.close.cancelled() => {}
-                () = tokio::time::sleep(grace) => wire.end("closed with calls or streams still open"),
+                () = tokio::time::sleep(grace) => {
+                    wire.forced.store(true, Ordering::Release);
+                    wire.end("closed with calls or streams still open");
+                }
             }
         });
     }

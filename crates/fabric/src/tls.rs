@@ -87,6 +87,7 @@ pub(crate) fn peer_of(
 
 /// h2 keeps only the text of a failure.
 fn explain_text(error: io::Error) -> Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     let text = error.to_string();
     if let Some(alert) = text.split("received fatal alert: ").nth(1) {
         return Error::Refused(match alert {
@@ -94,7 +95,7 @@ fn explain_text(error: io::Error) -> Error {
             other => format!("the other side refused the handshake: {other}"),
         });
     }
-    if error.kind() == io::ErrorKind::UnexpectedEof {
+    if matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset) {
         return Error::Refused(
             "the other side broke off the handshake: it may be of another fleet".to_owned(),
         );

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct Wire {
     /// Who is at the other end, for errors.
     pub node: Mutex<Option<NodeId>>,
     why: Mutex<Option<String>>,
+    /// It was ended although channels were open.
+    pub forced: AtomicBool,
     began: Instant,
     /// Microseconds after `began` of the last byte that came.
     heard_us: AtomicU64,
@@ -50,6 +52,7 @@ impl Wire {
             counters,
             node: Mutex::new(None),
             why: Mutex::new(None),
+            forced: AtomicBool::new(false),
             began: Instant::now(),
             heard_us: AtomicU64::new(0),
         })
