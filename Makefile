@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples
+.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples sim
 
 # The engine is looked for once, when a target needs it.
 ENGINE = found=$$(scripts/engine) && eval "$$found"
@@ -32,6 +32,11 @@ test: examples ## every test
 
 test-smoke: examples ## the smoke tests, on either engine
 	@$(ENGINE) && scripts/test smoke
+
+SEEDS ?= 10000
+sim: ## replication under simulated faults, SEEDS=10000; SEED=42 TRACE=1 replays one
+	@cargo build --release -p verge-sim && \
+	SEEDS=$(SEEDS) "$${CARGO_TARGET_DIR:-target}/release/verge-sim"
 
 test-quickjs: ## the smoke tests on the QuickJS engine, whatever V8 there is
 	@VERGE_ENGINE=quickjs $(MAKE) --no-print-directory test-smoke

@@ -75,8 +75,9 @@ pub fn election_is_safe(
             let others = voters.iter().filter(|voter| Some(**voter) != primary).count();
             heard == others
         }
-        // A majority of all acknowledged; those who did not answer may be at most a minority.
-        AckMode::Quorum => heard > voters.len() / 2,
+        // A majority consented: those not heard of must be fewer. (That only one is elected is the
+        // register's care, so an even number needs but half.)
+        AckMode::Quorum => heard >= voters.len() - voters.len() / 2,
     }
 }
 

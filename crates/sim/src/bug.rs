@@ -13,7 +13,8 @@ pub enum Bug {
     IgnoreEpoch,
     /// A replica keeps accepting, and acknowledging, what older primaries send.
     IgnoreFence,
-    /// Lets readers at the primary see a commit that is not in the log yet.
+    /// Lets readers at the primary see a commit that is not in the log yet, under the position
+    /// before it.
     ReadBeforeLog,
     /// Answers reads from the local copy whatever the bookmark says.
     IgnoreBookmark,

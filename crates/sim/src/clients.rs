@@ -209,7 +209,7 @@ impl World {
                 me.relied = Relied::default();
                 self.history.lost_bookmarks += 1;
             }
-            Outcome::Refused(Refusal::BookmarkFuture) => {
+            Outcome::Refused(Refusal::BookmarkFuture) if !self.plan.bad_clock => {
                 let what =
                     format!("client {client}'s {:?} is called forged", me.session.bookmark());
                 self.history.broken("bookmarks", self.time, what);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use verge_replicate::Lineage;
+use verge_replicate::follow::Health;
 use verge_replicate::wire::Segment;
 
 use crate::data::{self, Data, Pages};
@@ -15,7 +16,7 @@ use crate::rng::Rng;
 pub struct Meta {
     pub fence: u64,
     pub lineage: Lineage,
-    pub quarantined: bool,
+    pub health: Health,
 }
 
 #[derive(Clone, Debug)]
@@ -198,7 +199,11 @@ impl Disk {
         self.synced = txid;
     }
 
+    /// Keeps what is after the fork; where the log does not reach back to it, all there is.
     pub fn set_aside(&mut self, after: u64) {
+        if self.first() > after + 1 {
+            self.quarantine.extend(Data::from_pages(self.file.clone()).lists().concat());
+        }
         let tail: Vec<u32> =
             self.log.range(after + 1..).flat_map(|(_, r)| data::ops_in(&r.segment.bytes)).collect();
         self.quarantine.extend(tail);
@@ -235,12 +240,13 @@ impl Disk {
         self.dirty.clear();
         self.synced = txid;
         self.meta.lineage = lineage;
-        self.meta.quarantined = false;
+        self.meta.health = Health::Sound;
         Some(data)
     }
 
     /// The disk was replaced by an empty one; the process knows that it had data here.
     pub fn wipe(&mut self) {
-        *self = Self { meta: Meta { quarantined: true, ..Meta::default() }, ..Self::default() };
+        let meta = Meta { health: Health::Quarantined, ..Meta::default() };
+        *self = Self { meta, ..Self::default() };
     }
 }

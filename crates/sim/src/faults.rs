@@ -19,7 +19,7 @@ impl World {
             index if index == self.nodes.len() => REGISTER,
             index => index,
         };
-        let kind = self.rng.range(0, 17);
+        let kind = self.rng.range(0, 19);
         self.trace(|| format!("fault {kind} at n{node}, {other}"));
         match kind {
             0 => self.crash(node),
@@ -46,6 +46,7 @@ impl World {
             }
             14 => self.nodes[node].disk.sync_fails = true,
             15 => self.ask_hand_over(),
+            16 | 17 => self.half_cut(),
             _ => self.rare(node),
         }
         let around = self.plan.fault_every;
@@ -60,6 +61,16 @@ impl World {
         }
         if self.rng.chance(500) {
             self.net.cut(node, REGISTER);
+        }
+    }
+
+    /// The primary loses the register and one voter, but not the others.
+    fn half_cut(&mut self) {
+        let Some(primary) = self.primary() else { return };
+        let voter = self.rng.range(0, self.plan.voters) as usize;
+        for other in [REGISTER, voter] {
+            self.net.cut(primary, other);
+            self.net.cut(other, primary);
         }
     }
 

@@ -65,11 +65,17 @@ pub struct History {
     /// Writes that an operator's restore cut off on purpose.
     pub restored_away: BTreeSet<u32>,
     pub violations: Vec<Violation>,
+    /// A clock is beyond what leases allow: what rests on leases alone is not promised.
+    pub bad_clock: bool,
     pub acknowledged: usize,
     pub lost_bookmarks: usize,
 }
 
 impl History {
+    pub fn new(bad_clock: bool) -> Self {
+        Self { bad_clock, ..Self::default() }
+    }
+
     pub fn broken(&mut self, promise: &'static str, at: u64, what: String) {
         if self.violations.len() < 8 {
             self.violations.push(Violation { promise, what, at });
@@ -111,7 +117,7 @@ impl History {
         if first != node {
             self.broken("one primary per epoch", at, format!("{first} and {node} in {epoch}"));
         }
-        if epoch < self.newest_epoch {
+        if epoch < self.newest_epoch && !self.bad_clock {
             let newest = self.newest_epoch;
             self.broken(
                 "fencing",
@@ -168,6 +174,9 @@ impl History {
         place: &str,
         at: u64,
     ) {
+        if self.bad_clock {
+            return;
+        }
         let before = match seen.freshness {
             Freshness::Any => return,
             Freshness::Strong => seen.asked,

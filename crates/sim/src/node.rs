@@ -87,6 +87,10 @@ impl Process {
         self.primary.is_some() || self.follow.health() == Health::Sound
     }
 
+    fn votes(&self) -> bool {
+        self.primary.is_some() || self.follow.health() != Health::Quarantined
+    }
+
     /// May it act as primary now?
     pub fn rules(&self, now: Moment, bug: Option<Bug>) -> bool {
         match self.primary {
@@ -147,7 +151,7 @@ impl World {
             txid: found.txid,
             checksum: found.data.checksum(),
             fence: if bug == Some(Bug::IgnoreFence) { 0 } else { meta.fence },
-            quarantined: meta.quarantined,
+            health: meta.health,
         };
         machine.process = Some(Process {
             lease: Lease::new(self.plan.lease(node, incarnation), meta.fence),
@@ -171,7 +175,7 @@ impl World {
             primary_node: None,
         });
         let life = machine.life;
-        if !meta.quarantined {
+        if meta.health == Health::Sound {
             let position = meta.lineage.position(found.txid);
             self.history.visible(node, position, &found.data, self.time);
         }
@@ -293,7 +297,7 @@ impl World {
                 Work::Lease(event) => {
                     let lineage = process.lineage();
                     let local =
-                        Local { lineage: &lineage, txid: process.txid, sound: process.sound() };
+                        Local { lineage: &lineage, txid: process.txid, sound: process.votes() };
                     for effect in process.lease.on(event, local, now) {
                         if self.killed(node) {
                             return;
@@ -358,6 +362,7 @@ impl World {
                 let until = if bug == Some(Bug::IgnoreEpoch) { Moment(u64::MAX) } else { until };
                 work.push_back(Work::Ship(ship::Event::Extended { until }));
             }
+            lease::Effect::Retracted => work.push_back(Work::Ship(ship::Event::Retracted)),
             lease::Effect::StopWrites => {
                 let Some(process) = &mut self.nodes[node].process else { return };
                 process.admits = false;
@@ -427,6 +432,7 @@ impl World {
             return;
         }
         machine.disk.meta.lineage = lineage.clone();
+        machine.disk.meta.health = Health::Sound;
         process.lineage = lineage.clone();
         process.primary = Some(epoch);
         process.primary_node = Some(node);
@@ -478,7 +484,7 @@ impl World {
             txid: process.txid,
             checksum: process.data.checksum(),
             fence: machine.disk.meta.fence,
-            quarantined: false,
+            health: Health::Sound,
         };
         process.follow = Follow::new(follow, replica, now);
         if let Demotion::Replaced { by, .. } = reason {
@@ -572,11 +578,11 @@ impl World {
                 }
             }
             follow::Effect::PersistQuarantine { quarantine } => {
-                machine.disk.meta.quarantined = true;
-                let fork = match quarantine {
-                    Quarantine::Diverged { fork } => fork,
-                    Quarantine::Checksum => 0,
+                let (health, fork) = match quarantine {
+                    Quarantine::Diverged { fork } => (Health::Diverged, fork),
+                    Quarantine::Checksum => (Health::Quarantined, 0),
                 };
+                machine.disk.meta.health = health;
                 if bug != Some(Bug::DropTail) {
                     machine.disk.set_aside(fork);
                 }
@@ -587,6 +593,7 @@ impl World {
                 }
                 self.trace(|| format!("n{node} quarantines {quarantine:?}"));
             }
+            follow::Effect::PersistSound => machine.disk.meta.health = Health::Sound,
             follow::Effect::SeedBegin { snapshot, lineage } => {
                 process.seed = Some((snapshot.position.txid, lineage));
                 process.seed_number += 1;
@@ -765,7 +772,6 @@ impl World {
         }
         if bug == Some(Bug::ReadBeforeLog) {
             process.data = data.clone();
-            process.txid = position.txid;
         }
         let early = if bug == Some(Bug::AckBeforeLog) { requests.clone() } else { Vec::new() };
         process.group = Some(Group { segment, data, requests });

@@ -34,6 +34,9 @@ pub struct Plan {
     pub duplicates: u64,
     /// A fault about so often.
     pub fault_every: u64,
+    /// The first voter's clock runs at a quarter of its speed, so its leases last too long. Then
+    /// the fences alone must keep `follower` and `quorum` safe.
+    pub bad_clock: bool,
     pub bug: Option<Bug>,
 }
 
@@ -41,12 +44,17 @@ impl Plan {
     pub fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = Rng::new(seed ^ 0xa11_ce);
         let mode = rng.pick(&[AckMode::Local, AckMode::Follower, AckMode::Quorum, AckMode::Quorum]);
+        let mode = if bug == Some(Bug::IgnoreFence) { AckMode::Quorum } else { mode };
         let failover = match mode {
             AckMode::Local => Failover::AfterPatience,
             AckMode::Follower | AckMode::Quorum => Failover::OnlySafe,
         };
         let least = if mode == AckMode::Local { 1 } else { 2 };
         let trouble = rng.range(6, 16) * SECOND;
+        let bad_clock =
+            mode != AckMode::Local && (rng.chance(120) || bug == Some(Bug::IgnoreFence));
+        // A slow clock heals slowly.
+        let calm = if bad_clock { 60 } else { 14 };
         let low = rng.range(MILLISECOND / 5, 20 * MILLISECOND);
         Self {
             seed,
@@ -56,11 +64,12 @@ impl Plan {
             readers: rng.range(0, 3),
             clients: rng.range(3, 7),
             trouble,
-            end: trouble + 14 * SECOND,
+            end: trouble + calm * SECOND,
             delay: (low, low + rng.range(0, 30 * MILLISECOND)),
             loss: rng.pick(&[0, 0, 5, 20, 100]),
             duplicates: rng.pick(&[0, 0, 10, 50]),
             fault_every: rng.pick(&[300, 700, 1500, 4000]) * MILLISECOND,
+            bad_clock,
             bug,
         }
     }

@@ -150,11 +150,14 @@ impl World {
         let mut rng = Rng::new(plan.seed);
         let count = plan.nodes() as usize;
         let nodes = (0..count)
-            .map(|_| Node {
+            .map(|node| Node {
                 disk: Disk::default(),
                 clock_offset: rng.range(0, 1 << 40),
                 // Half a percent of drift, far more than quartz has.
-                clock_rate: rng.range(995_000, 1_005_000),
+                clock_rate: match (node, plan.bad_clock) {
+                    (0, true) => 250_000,
+                    _ => rng.range(995_000, 1_005_000),
+                },
                 paused_until: 0,
                 life: 0,
                 process: None,
@@ -185,7 +188,7 @@ impl World {
             register: None,
             #[expect(clippy::expect_used, reason = "a constant")]
             dataset: "sim/main".parse().expect("a dataset id"),
-            history: History::default(),
+            history: History::new(plan.bad_clock),
             rare_done: false,
             promotions: 0,
             hand_overs: 0,

@@ -32,15 +32,19 @@ pub struct Replica {
     pub checksum: u64,
     /// Terms below it are refused.
     pub fence: u64,
-    /// Its data must not be served nor vouched for; a snapshot is needed.
-    pub quarantined: bool,
+    pub health: Health,
 }
 
 /// Whether a replica's data may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
+    #[default]
     Sound,
-    /// Set aside until a snapshot has replaced it.
+    /// It ends in a tail that the primary does not have, and is not read until a snapshot has
+    /// replaced it. What it acknowledged is in it all the same, so it votes: should the primary's
+    /// disk be lost now, it may be the only one.
+    Diverged,
+    /// Wrong or missing: neither read nor vouched for.
     Quarantined,
 }
 
@@ -116,11 +120,14 @@ pub enum Effect {
     Apply {
         segment: Segment,
     },
-    /// Durably mark the data as not to be used, keep a copy of what is lost (after the fork; all
-    /// of it for a wrong checksum) where it can be listed and exported, count it.
+    /// Durably mark the data as not to be read (see `Health`), keep a copy of what is lost where it can be listed
+    /// and exported, count it. What is lost: the segments after the fork; if the log does not reach
+    /// back to the fork, or for a wrong checksum, the whole database and its log.
     PersistQuarantine {
         quarantine: Quarantine,
     },
+    /// Durably take that mark back: the data is part of the history after all.
+    PersistSound,
     /// Discard an unfinished seed, begin another one. The old data stays until it is complete.
     SeedBegin {
         snapshot: SnapshotHeader,
@@ -227,7 +234,7 @@ impl Follow {
     }
 
     pub fn health(&self) -> Health {
-        if self.replica.quarantined { Health::Quarantined } else { Health::Sound }
+        self.replica.health
     }
 
     /// Nothing handed out is being applied, no seed is being taken: `txid` will not move by itself.
@@ -339,7 +346,7 @@ impl Follow {
                 fence: self.replica.fence,
                 position: self.position(),
                 checksum: self.replica.checksum,
-                reseed: self.replica.quarantined,
+                reseed: self.replica.health == Health::Quarantined,
                 sent: now.0,
             };
             out.push(Effect::Send { to, message: Message::Hello(hello) });
@@ -465,16 +472,16 @@ impl Follow {
                 self.on_welcome(term, tip, lineage, start, now, out);
             }
             Message::Segment { term, segment, .. } => self.on_segment(term, segment, now, out),
-            Message::SnapshotBegin { snapshot, .. } => {
+            Message::SnapshotBegin { term, snapshot, .. } => {
                 let Stream::Seed(seed) = &mut self.stream else { return };
-                if seed.snapshot.is_none() {
+                if seed.snapshot.is_none() && seed.term == term {
                     seed.snapshot = Some(snapshot.clone());
                     let lineage = seed.lineage.up_to(snapshot.position.txid);
                     out.push(Effect::SeedBegin { snapshot, lineage });
                 }
             }
-            Message::SnapshotChunk { chunk, last, bytes, .. } => {
-                self.on_chunk(chunk, last, bytes, out);
+            Message::SnapshotChunk { term, chunk, last, bytes, .. } => {
+                self.on_chunk(term, chunk, last, bytes, out);
             }
             Message::Heartbeat(beat) => self.on_heartbeat(beat, now, out),
             Message::Goodbye { .. } => self.retry(now, out),
@@ -499,7 +506,14 @@ impl Follow {
             out.push(Effect::PersistFence { epoch: term });
         }
         match start {
-            Start::Resume { after } if after == self.replica.txid && !self.replica.quarantined => {
+            Start::Resume { after }
+                if after == self.replica.txid && self.replica.health != Health::Quarantined =>
+            {
+                if self.replica.health == Health::Diverged {
+                    // Another primary has what the last one had not.
+                    self.replica.health = Health::Sound;
+                    out.push(Effect::PersistSound);
+                }
                 if self.replica.lineage != lineage {
                     self.replica.lineage = lineage.clone();
                     out.push(Effect::PersistLineage { lineage });
@@ -521,7 +535,7 @@ impl Follow {
                     }
                     Why::TooFarBehind | Why::Asked => None,
                 };
-                if let Some(quarantine) = quarantine.filter(|_| !self.replica.quarantined) {
+                if let Some(quarantine) = quarantine {
                     self.quarantine(quarantine, out);
                 }
                 self.stream = Stream::Seed(Seed {
@@ -536,8 +550,15 @@ impl Follow {
     }
 
     fn quarantine(&mut self, quarantine: Quarantine, out: &mut Vec<Effect>) {
-        self.replica.quarantined = true;
+        let health = match quarantine {
+            Quarantine::Diverged { .. } => Health::Diverged,
+            Quarantine::Checksum => Health::Quarantined,
+        };
         self.beats.forget();
+        if self.replica.health == health || self.replica.health == Health::Quarantined {
+            return;
+        }
+        self.replica.health = health;
         out.push(Effect::PersistQuarantine { quarantine });
     }
 
@@ -583,7 +604,7 @@ impl Follow {
     /// Tells upstream what is durable. Never behind a promise to a newer epoch.
     fn ack(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (Stream::Segments(live), Some(to)) = (&self.stream, self.upstream) else { return };
-        if live.term < self.replica.fence || self.replica.quarantined {
+        if live.term < self.replica.fence || self.replica.health != Health::Sound {
             return;
         }
         let rank = self.lineage().rank(self.replica.txid);
@@ -619,9 +640,9 @@ impl Follow {
         self.ack(now, out);
     }
 
-    fn on_chunk(&mut self, chunk: u64, last: bool, bytes: Bytes, out: &mut Vec<Effect>) {
+    fn on_chunk(&mut self, term: u64, chunk: u64, last: bool, bytes: Bytes, out: &mut Vec<Effect>) {
         let Stream::Seed(seed) = &mut self.stream else { return };
-        if chunk != seed.next_chunk || seed.complete {
+        if term != seed.term || chunk != seed.next_chunk || seed.complete {
             return; // A duplicate.
         }
         seed.next_chunk += 1;
@@ -635,7 +656,7 @@ impl Follow {
         self.replica.lineage = seed.lineage.up_to(txid);
         self.replica.txid = txid;
         self.replica.checksum = checksum;
-        self.replica.quarantined = false;
+        self.replica.health = Health::Sound;
         self.beats.forget();
         if txid != snapshot.position.txid || checksum != snapshot.checksum {
             self.quarantine(Quarantine::Checksum, out);

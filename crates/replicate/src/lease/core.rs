@@ -26,7 +26,7 @@ pub struct Local<'a> {
     pub lineage: &'a Lineage,
     /// The last durable transaction in the log.
     pub txid: u64,
-    /// Not quarantined, not in the middle of a reset: its data may be vouched for.
+    /// `Health` is not `Quarantined`: what it acknowledged is in its data.
     pub sound: bool,
 }
 
@@ -94,7 +94,8 @@ pub enum Effect {
     PersistFence {
         epoch: u64,
     },
-    /// Begin `epoch` after `base`: persist it in the lineage, then admit writes.
+    /// Begin `epoch` after `base`: persist it in the lineage, and that the data is sound; then
+    /// admit writes.
     Promote {
         epoch: u64,
         base: u64,
@@ -104,6 +105,8 @@ pub enum Effect {
         epoch: u64,
         until: Moment,
     },
+    /// What `Extended` allowed is over now: the lease is about to be released.
+    Retracted,
     /// Refuse new writes, let running ones end, answer with `WritesStopped`.
     StopWrites,
     /// The hand-over was called off: admit writes again.
@@ -142,6 +145,13 @@ pub(super) struct Holder {
     pub hand_over: Option<HandOver>,
     /// A voter promised itself to a higher epoch; ours must rise above it.
     pub outbid: Option<Outbid>,
+}
+
+impl Holder {
+    /// Our swap may have released the lease by now, and the successor may rule.
+    fn releasing(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(|hand_over| hand_over.ready)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +220,10 @@ impl Lease {
     pub fn valid_epoch(&self, now: Moment) -> Option<u64> {
         match (&self.role, self.seen) {
             (Role::Holder(holder), Some(Some(record)))
-                if holder.promoted && holder.outbid.is_none() && now < holder.until =>
+                if holder.promoted
+                    && holder.outbid.is_none()
+                    && !holder.releasing()
+                    && now < holder.until =>
             {
                 Some(record.epoch)
             }
@@ -460,7 +473,7 @@ impl Lease {
             holder.promoted = true;
             out.push(Effect::Promote { epoch: record.epoch, base: record.base });
         }
-        if holder.promoted && (extended || begins) {
+        if holder.promoted && !holder.releasing() && (extended || begins) {
             out.push(Effect::Extended { epoch: record.epoch, until: holder.until });
         }
         if !holder.promoted || sent.is_none() {

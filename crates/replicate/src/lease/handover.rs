@@ -61,6 +61,7 @@ impl Lease {
             let complete = hand_over.reached >= Some(end) && hand_over.settled >= Some(end);
             if complete && local.rank() == end && now < until {
                 hand_over.ready = true;
+                out.push(Effect::Retracted);
                 return;
             }
         }

@@ -47,6 +47,8 @@ pub enum Event {
     SnapshotFailed { to: NodeId, session: u64 },
     /// The lease's `Extended` of this epoch.
     Extended { until: Moment },
+    /// The lease's `Retracted`: nothing may be acknowledged or called fresh any more.
+    Retracted,
     /// At a relay: its own data is the primary's of no earlier than `as_of`.
     Fresh { as_of: Option<Moment> },
 }
@@ -119,6 +121,10 @@ pub struct Shipper {
     peers: BTreeMap<NodeId, Peer>,
     ranks: BTreeMap<NodeId, Position>,
     retention: Retention,
+    /// The last session of each follower, so that a duplicated Hello does not begin it again.
+    sessions: BTreeMap<NodeId, u64>,
+    /// What was appended is of another lineage than ours: a new shipper is due.
+    retired: bool,
 }
 
 impl Shipper {
@@ -155,6 +161,8 @@ impl Shipper {
             peers: BTreeMap::new(),
             ranks: BTreeMap::new(),
             retention,
+            sessions: BTreeMap::new(),
+            retired: false,
         }
     }
 
@@ -205,6 +213,7 @@ impl Shipper {
                 self.until = self.until.max(until);
                 self.acknowledge(now, &mut out);
             }
+            Event::Retracted => self.until = Moment(0),
             Event::Fresh { as_of } => self.as_of = as_of,
         }
         out
@@ -265,7 +274,15 @@ impl Shipper {
         now: Moment,
         out: &mut Vec<Effect>,
     ) {
+        if self.sessions.insert(from, hello.session) == Some(hello.session) {
+            return; // A duplicate: two streams of one session must not mix.
+        }
         self.drop_peer(from, now, out);
+        if self.retired {
+            let message = Message::Goodbye { session: hello.session };
+            out.push(Effect::Send { to: from, message });
+            return;
+        }
         if hello.fence > self.term {
             out.push(Effect::Fenced { epoch: hello.fence });
             let message = Message::Goodbye { session: hello.session };
@@ -367,8 +384,16 @@ impl Shipper {
         }
         peer.heard = now;
         peer.echo = peer.echo.max(sent);
-        if matches!(peer.stage, Stage::Segments { .. }) {
-            peer.arrived(rank.txid);
+        match peer.stage {
+            Stage::Segments { .. } => peer.arrived(rank.txid),
+            // It goes on from the snapshot, so it has it: its last chunk's answer was lost.
+            Stage::Chunks { at, last: true, .. } if rank.epoch > 0 && rank.txid >= at => {
+                peer.in_flight.clear();
+                peer.in_flight_bytes = 0;
+                peer.stage = Stage::Segments { next: at + 1, loading: false };
+                out.push(Effect::CloseSnapshot { to: from, session });
+            }
+            Stage::Opening | Stage::Chunks { .. } => {}
         }
         peer.acked = peer.acked.max(rank);
         let known = self.ranks.entry(from).or_default();
@@ -380,7 +405,14 @@ impl Shipper {
     }
 
     fn on_appended(&mut self, segment: Segment, now: Moment, out: &mut Vec<Effect>) {
-        debug_assert_eq!(segment.header.position.txid, self.tip + 1, "segments come in order");
+        if self.retired {
+            return;
+        }
+        let expected = self.lineage.position(self.tip + 1);
+        if segment.header.position != expected {
+            self.retire(now, out);
+            return;
+        }
         let (txid, bytes) = (segment.header.position.txid, segment.bytes.len());
         self.tip = txid;
         self.checksum = segment.header.after;
@@ -459,6 +491,13 @@ impl Shipper {
             return;
         };
         let at = snapshot.position.txid;
+        if self.lineage.position(at) != snapshot.position {
+            let message = Message::Goodbye { session };
+            out.push(Effect::Send { to, message });
+            out.push(Effect::CloseSnapshot { to, session });
+            self.peers.remove(&to);
+            return;
+        }
         peer.stage = Stage::Chunks { at, next: 0, loading: false, last: false };
         out.push(Effect::Send { to, message: Message::SnapshotBegin { session, term, snapshot } });
         self.pump(to, out);
@@ -530,6 +569,17 @@ impl Shipper {
             *next += 1;
             peer.sent(number, segment.bytes.len());
             out.push(Effect::Send { to, message: Message::Segment { session, term, segment } });
+        }
+    }
+
+    /// Sends all followers away: this lineage is not the data's any more.
+    fn retire(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.retired = true;
+        let sessions: Vec<(NodeId, u64)> =
+            self.peers.iter().map(|(node, peer)| (*node, peer.session)).collect();
+        for (to, session) in sessions {
+            out.push(Effect::Send { to, message: Message::Goodbye { session } });
+            self.drop_peer(to, now, out);
         }
     }
 

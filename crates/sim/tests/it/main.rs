@@ -1,0 +1,4 @@
+//! Seeds that must hold, and errors that must be seen.
+
+mod bugs;
+mod seeds;
