@@ -121,7 +121,7 @@ async fn apply(primary: &Dataset, copy: &Dataset) -> Outcome<()> {
         segments.push(segment);
     }
     let count = segments.len();
-    let one_by_one = count.min(2000);
+    let one_by_one = (count / 4).min(1000);
     let began = Instant::now();
     for segment in segments.drain(..one_by_one) {
         copy.apply(vec![segment]).await?;

@@ -122,7 +122,7 @@ pub(crate) fn make(
     };
     let file = disk.open(to, false).map_err(io)?;
     let mut reader = LogReader::new(log.clone(), head.position)?;
-    while let Some((header, bytes)) = reader.next()? {
+    while let Some((header, bytes)) = reader.next_segment()? {
         if !reaches(header.position, header.wall_ms) {
             break;
         }

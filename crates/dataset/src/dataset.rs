@@ -352,7 +352,7 @@ impl Subscription {
 
     /// The next segment if it is durable already.
     pub fn try_next(&mut self) -> Result<Option<(Position, Bytes)>, Error> {
-        Ok(self.log.next()?.map(|(header, bytes)| (header.position, bytes)))
+        Ok(self.log.next_segment()?.map(|(header, bytes)| (header.position, bytes)))
     }
 
     /// The last segment that was given.

@@ -34,11 +34,14 @@ pub(crate) enum Command {
     Control(Control),
 }
 
+/// Segments, and whom to tell.
+pub(crate) type Apply = (Vec<Bytes>, oneshot::Sender<Result<Position, Error>>);
+
 /// What the thread takes at once.
 pub(crate) enum Work {
     Writes(Vec<Box<dyn GroupJob>>),
     Begin(Opening),
-    Applies(Vec<(Vec<Bytes>, oneshot::Sender<Result<Position, Error>>)>),
+    Applies(Vec<Apply>),
     Control(Control),
 }
 

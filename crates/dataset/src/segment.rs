@@ -83,7 +83,7 @@ impl Header {
     }
 
     /// Length of the whole segment, in bytes.
-    pub fn len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         HEADER_LEN + self.body_len as usize
     }
 
@@ -228,7 +228,7 @@ impl Segment {
     /// Decodes exactly one segment. Plain bodies are shared with `bytes`, not copied.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let header = Header::decode(bytes)?;
-        if bytes.len() != header.len() {
+        if bytes.len() != header.encoded_len() {
             return Err(DecodeError::Short);
         }
         let stored = bytes.slice(HEADER_LEN..);
@@ -260,7 +260,7 @@ impl Segment {
 
     /// Whether the hashes of a whole segment hold; does not decompress.
     pub(crate) fn check(header: &Header, bytes: &[u8]) -> bool {
-        bytes.len() == header.len() && hash(&bytes[HEADER_LEN..]) == header.body_hash
+        bytes.len() == header.encoded_len() && hash(&bytes[HEADER_LEN..]) == header.body_hash
     }
 
     /// Page numbers, rising, each with its image.

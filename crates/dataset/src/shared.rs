@@ -14,7 +14,7 @@ use crate::core::{Core, Head, remove_wal};
 use crate::dataset::{Ack, Role};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::queue::{Queue, Work};
+use crate::queue::{Apply, Queue, Work};
 use crate::reader::Pool;
 use crate::state::Duty;
 
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     /// When the running job is interrupted, in ms of [`Self::clock`]; 0 if none runs.
     job_ends: AtomicU64,
     interrupt: Mutex<Option<InterruptHandle>>,
+    /// Bytes of committed frames in the `-wal`.
+    wal_bytes: AtomicU64,
     born: Instant,
     pub(crate) log_index: Mutex<Arc<crate::log::LogIndex>>,
 }
@@ -75,6 +77,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             job_ends: AtomicU64::new(0),
             interrupt: Mutex::new(Some(core.interrupt_handle())),
+            wal_bytes: AtomicU64::new(0),
             born: Instant::now(),
             log_index: Mutex::new(core.log.index().clone()),
             core: Mutex::new(Some(core)),
@@ -134,6 +137,7 @@ impl Shared {
 
     /// Tells everybody where the dataset stands.
     pub(crate) fn publish(&self, core: &Core) {
+        self.wal_bytes.store(core.wal_bytes(), Ordering::Relaxed);
         *self.head.lock() = core.head;
         *self.duty.lock() = (core.state.duty, core.state.epoch);
         self.position.send_if_modified(|position| {
@@ -184,12 +188,7 @@ impl Shared {
         }
     }
 
-    fn apply(
-        &self,
-        slot: &mut Option<Core>,
-        ready: Result<(), Error>,
-        batch: Vec<(Vec<bytes::Bytes>, tokio::sync::oneshot::Sender<Result<Position, Error>>)>,
-    ) {
+    fn apply(&self, slot: &mut Option<Core>, ready: Result<(), Error>, batch: Vec<Apply>) {
         let all: Vec<_> = batch.iter().flat_map(|(segments, _)| segments.iter().cloned()).collect();
         let result = match (ready, slot.as_mut()) {
             (Ok(()), Some(core)) => core.apply(&all),
@@ -344,8 +343,7 @@ impl Shared {
         {
             handle.interrupt();
         }
-        let Ok(file) = std::fs::metadata(self.layout.wal()) else { return };
-        if file.len() >= self.settings().max_wal_bytes / 2 {
+        if self.wal_bytes.load(Ordering::Relaxed) >= self.settings().max_wal_bytes / 2 {
             self.pool.interrupt_older_than(self.settings().reader_deadline);
         }
     }

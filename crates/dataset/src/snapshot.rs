@@ -278,7 +278,9 @@ impl Seeding {
 
 impl Drop for Seeding {
     fn drop(&mut self) {
-        if self.store.disk().exists(&self.building.dir) {
+        // Whole, it may hold what was set aside: the next opening of the store finishes it.
+        let disk = self.store.disk();
+        if disk.exists(&self.building.dir) && !disk.exists(&self.building.state()) {
             // Left over, it is removed when the store is opened.
             let _ = self.store.disk().remove_dir_all(&self.building.dir);
         }

@@ -73,9 +73,9 @@ impl Store {
         let disk = &config.disk;
         disk.create_dir_all(&config.dir).map_err(Error::io("making the store's folder"))?;
         for name in disk.list(&config.dir).map_err(Error::io("reading the store's folder"))? {
-            if name.starts_with(UNFINISHED) {
-                let left = config.dir.join(name);
-                disk.remove_dir_all(&left).map_err(Error::io("removing what was not finished"))?;
+            if let Some(place) = name.strip_prefix(UNFINISHED) {
+                let (left, place) = (config.dir.join(&name), config.dir.join(place));
+                finish_or_remove(&**disk, Layout { dir: left }, Layout { dir: place })?;
             }
         }
         let inner = Arc::new(Inner { config, slots: Mutex::default() });
@@ -250,6 +250,9 @@ impl Store {
         self.disk()
             .rename(&layout.dir, &going)
             .and_then(|()| sync_parent(self.disk(), &going))
+            // Without a state it is not finished but removed, should this be interrupted.
+            .and_then(|()| self.disk().remove_if_there(&going.join("state")))
+            .and_then(|()| self.disk().sync_dir(&going))
             .and_then(|()| self.disk().remove_dir_all(&going))
             .map_err(Error::io("removing a dataset"))
     }
@@ -367,6 +370,19 @@ impl Store {
             }
         }
     }
+}
+
+/// A crash left a folder (or a branch's file) that was being made. With a state in it, it was whole:
+/// it may already hold what was set aside in the dataset that it replaces, so it takes its place.
+fn finish_or_remove(disk: &dyn Disk, left: Layout, place: Layout) -> Result<(), Error> {
+    let io = |error| Error::io("clearing up what was not finished")(error);
+    if State::load(disk, &left.state()).is_err() {
+        return disk.remove_file(&left.dir).or_else(|_| disk.remove_dir_all(&left.dir)).map_err(io);
+    }
+    if disk.exists(&place.dir) {
+        crate::quarantine::keep_old(disk, &place, &left)?;
+    }
+    disk.rename(&left.dir, &place.dir).and_then(|()| sync_parent(disk, &place.dir)).map_err(io)
 }
 
 /// Looks at deadlines until the store is gone.

@@ -37,7 +37,7 @@ pub(super) fn redo(
             other => other,
         })?;
     let mut redone = false;
-    while let Some((_, bytes)) = reader.next()? {
+    while let Some((_, bytes)) = reader.next_segment()? {
         head = write_segment(db, state.page_size, head, &bytes)?;
         redone = true;
     }
@@ -46,7 +46,7 @@ pub(super) fn redo(
     }
     let wanted = u64::from(head.pages) * u64::from(state.page_size);
     let io = |error| Error::io("recovering the database file")(error);
-    let len = db.len().map_err(io)?;
+    let len = db.size().map_err(io)?;
     if len < wanted {
         return Err(damaged("its database file is shorter than it must be"));
     }

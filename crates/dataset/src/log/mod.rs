@@ -154,7 +154,7 @@ impl Log {
         }
         if let Some(entry) = last {
             let file = disk.open(&self.index.path(entry.first), false)?;
-            if file.len()? > entry.len {
+            if file.size()? > entry.len {
                 file.set_len(entry.len)?;
                 file.sync_data()?;
             }

@@ -42,7 +42,7 @@ impl Log {
             for other in &firsts[..firsts.len() - 1] {
                 let len = disk
                     .open(&probe.path(*other), false)
-                    .and_then(|file| file.len())
+                    .and_then(|file| file.size())
                     .map_err(Error::io("opening a log file"))?;
                 list.push(FileEntry { first: *other, len });
             }
@@ -82,7 +82,7 @@ fn first_header(index: &LogIndex, first: Position) -> Result<Header, Error> {
 /// that was never durable.
 fn scan(file: &dyn DiskFile, tag: u32) -> Result<Option<(Header, u64)>, Error> {
     let io = |error: io::Error| Error::io("reading the log's last file")(error);
-    let len = file.len().map_err(io)?;
+    let len = file.size().map_err(io)?;
     let mut at = 0;
     let mut last: Option<Header> = None;
     while at < len {

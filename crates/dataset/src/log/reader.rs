@@ -70,7 +70,7 @@ impl LogReader {
 
     /// The next durable segment, or `None` at the end of what is durable now. Reads files, mostly
     /// from the page cache; does not wait.
-    pub fn next(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
+    pub fn next_segment(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
         if self.place.is_none() {
             let start = {
                 let files = self.index.files.lock();
@@ -91,7 +91,7 @@ impl LogReader {
             return Err(damaged());
         }
         let Some((_, file, _)) = &self.place else { return Ok(None) };
-        let mut bytes = vec![0; header.len()];
+        let mut bytes = vec![0; header.encoded_len()];
         file.read_exact_at(&mut bytes, at).map_err(Error::io("reading the log"))?;
         if !Segment::check(&header, &bytes) {
             return Err(damaged());
@@ -114,7 +114,7 @@ impl LogReader {
                     }
                     // Removed meanwhile: the open file is read to its end.
                     None => (
-                        file.len().map_err(Error::io("reading the log"))?,
+                        file.size().map_err(Error::io("reading the log"))?,
                         files.list.first().map(|entry| entry.first),
                     ),
                 }
@@ -131,7 +131,7 @@ impl LogReader {
             let header = Head::decode(&peek)
                 .and_then(|head| {
                     let header = Header::decode(&peek[HEAD_LEN..]).ok()?;
-                    (header.len() == head.len as usize).then_some(header)
+                    (header.encoded_len() == head.len as usize).then_some(header)
                 })
                 .ok_or_else(|| Error::corrupt("the log", "a record's head does not hold"))?;
             return Ok(Some((header, at + HEAD_LEN as u64)));
@@ -152,7 +152,7 @@ impl LogReader {
 
     fn step(&mut self, header: &Header) {
         if let Some((_, _, at)) = &mut self.place {
-            *at += record_len(u32::try_from(header.len()).unwrap_or(u32::MAX));
+            *at += record_len(u32::try_from(header.encoded_len()).unwrap_or(u32::MAX));
         }
         self.after = header.position;
     }

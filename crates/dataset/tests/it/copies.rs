@@ -98,9 +98,9 @@ async fn a_diverged_tail_is_set_aside_listed_and_readable_after_seeding() {
     assert_eq!(tails.len(), 1);
     assert_eq!(tails[0].last, Position::new(1, 2));
     let mut tail = a.read_tail(&tails[0], Some(Position::new(1, 1))).unwrap();
-    let (header, _) = tail.next().unwrap().expect("the lost segment is there");
+    let (header, _) = tail.next_segment().unwrap().expect("the lost segment is there");
     assert_eq!(header.position, Position::new(1, 2));
-    assert!(tail.next().unwrap().is_none());
+    assert!(tail.next_segment().unwrap().is_none());
     // Seeding again keeps it.
     let a = seed(&b, &one.store).await;
     assert_eq!(a.set_aside_tails().unwrap().len(), 1);
@@ -205,4 +205,32 @@ async fn retention_keeps_images_and_names_what_is_gone() {
     let copy = seed(&primary, &other.store).await;
     sql(&primary, "INSERT INTO t(x) VALUES (1)").await;
     ship(&primary, &copy).await;
+}
+
+#[tokio::test]
+async fn a_crash_while_a_replica_is_replaced_loses_no_tail() {
+    let (one, other) = (Node::new(), Node::new());
+    let (a, b) = (create(&one, 4096), replica(&other, 4096));
+    sql(&a, "CREATE TABLE t(x)").await;
+    ship(&a, &b).await;
+    sql(&a, "INSERT INTO t VALUES ('lost')").await;
+    b.promote(2).await.unwrap();
+    sql(&b, "INSERT INTO t VALUES ('kept')").await;
+    a.quarantine().await.unwrap();
+    one.store.close(a.id());
+    other.store.close(b.id());
+    // The new folder is whole, the old one still in its place; and a branch was being copied.
+    let folder = tempfile::tempdir().unwrap();
+    copy(one.folder.path(), folder.path());
+    copy(&other.folder.path().join("app+main"), &folder.path().join("~app+main"));
+    std::fs::write(folder.path().join("~branch-x"), "half").unwrap();
+    std::fs::create_dir_all(folder.path().join("~half/log")).unwrap();
+    let store = open(folder.path(), settings());
+    let a = store.get(a.id()).unwrap();
+    assert_eq!(text(&a, "SELECT x FROM t"), "kept");
+    let tails = a.set_aside_tails().unwrap();
+    let mut tail = a.read_tail(&tails[0], None).unwrap();
+    assert!(tail.next_segment().unwrap().is_some() && tail.next_segment().unwrap().is_some());
+    assert!(tail.next_segment().unwrap().is_none());
+    assert_eq!(store.list().unwrap().len(), 1);
 }

@@ -46,8 +46,8 @@ impl DiskFile for FaultyFile {
         self.0.set_len(len)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -48,6 +48,7 @@ fn every_test_that_a_guarantee_names_exists() {
 const ARROWS: &[(&str, &[&str])] = &[
     ("verge-types", &[]),
     ("verge-telemetry", &["verge-types"]),
+    ("verge-dataset", &["verge-telemetry", "verge-types"]),
     ("verge-gateway", &["verge-telemetry", "verge-types"]),
     ("verge-render", &["verge-types"]),
     ("verge-bundle", &["verge-types"]),
