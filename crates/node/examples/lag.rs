@@ -28,8 +28,13 @@ async fn main() -> Result<(), AnyError> {
     for peer in &peers {
         let listen = "127.0.0.1:0".parse()?;
         let (node, pop) = (peer.node.clone(), peer.pop.clone());
-        let mut config =
-            FabricConfig::new("lag".parse()?, node.clone(), pop.clone(), listen, Security::Loopback);
+        let mut config = FabricConfig::new(
+            "lag".parse()?,
+            node.clone(),
+            pop.clone(),
+            listen,
+            Security::Loopback,
+        );
         for (_, other) in &nodes {
             let address = other.local_addr().to_string();
             config.seeds.push(Seed { address, peer: Some(other.peer()) });

@@ -1,5 +1,5 @@
 //! What a node promised and knows about a dataset's history, on disk beside it: the fence, the
-//! lineage, whether its data may be used.
+//! lineage, whether its data may be read.
 //!
 //! A small text ended by a hash, replaced crash-safely. Missing means a dataset that never took
 //! part; unreadable is an error and never 'start at 0'.
@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use verge_replicate::follow::Health;
 use verge_replicate::{Lineage, Term};
 use verge_types::{DatasetId, Position};
 
@@ -20,7 +21,7 @@ pub(crate) struct Meta {
     /// Epochs below it are refused.
     pub(crate) fence: u64,
     pub(crate) lineage: Lineage,
-    pub(crate) quarantined: bool,
+    pub(crate) health: Health,
     /// A snapshot is about to take the data's place, or has: where it ends, its checksum and its
     /// lineage. Data and lineage change in one step by this: see [`Meta::settle`].
     pub(crate) seeding: Option<Seeding>,
@@ -40,7 +41,7 @@ impl Meta {
         let Some(seeding) = self.seeding.take() else { return false };
         if seeding.position == position && seeding.checksum == checksum {
             self.lineage = seeding.lineage;
-            self.quarantined = false;
+            self.health = Health::Sound;
         }
         true
     }
@@ -48,7 +49,12 @@ impl Meta {
     fn to_text(&self) -> String {
         let mut text = format!("{FIRST_LINE}\nfence {}\n", self.fence);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "quarantined {}", u8::from(self.quarantined));
+        let health = match self.health {
+            Health::Sound => "sound",
+            Health::Diverged => "diverged",
+            Health::Quarantined => "quarantined",
+        };
+        let _ = writeln!(text, "health {health}");
         let _ = writeln!(text, "lineage{}", terms(&self.lineage));
         if let Some(Seeding { position, checksum, lineage }) = &self.seeding {
             let (epoch, txid) = (position.epoch, position.txid);
@@ -70,7 +76,12 @@ impl Meta {
             return None;
         }
         let fence = lines.next()?.strip_prefix("fence ")?.parse().ok()?;
-        let quarantined = lines.next()?.strip_prefix("quarantined ")? == "1";
+        let health = match lines.next()?.strip_prefix("health ")? {
+            "sound" => Health::Sound,
+            "diverged" => Health::Diverged,
+            "quarantined" => Health::Quarantined,
+            _ => return None,
+        };
         let lineage = parse_terms(lines.next()?.strip_prefix("lineage")?)?;
         let seeding = match lines.next() {
             None => None,
@@ -83,7 +94,7 @@ impl Meta {
                 Some(Seeding { position, checksum, lineage })
             }
         };
-        Some(Self { fence, lineage, quarantined, seeding })
+        Some(Self { fence, lineage, health, seeding })
     }
 }
 
@@ -181,7 +192,7 @@ mod tests {
         Lineage::from_terms(terms).unwrap()
     }
 
-    fn samples() -> [Meta; 3] {
+    fn samples() -> [Meta; 4] {
         let seeding = Seeding {
             position: Position::new(2, 9),
             checksum: u64::MAX,
@@ -189,8 +200,9 @@ mod tests {
         };
         [
             Meta::default(),
-            Meta { fence: 4, lineage: lineage(&[(1, 0)]), quarantined: true, seeding: None },
-            Meta { seeding: Some(seeding), ..Meta::default() },
+            Meta { fence: 4, lineage: lineage(&[(1, 0)]), ..Meta::default() },
+            Meta { health: Health::Diverged, ..Meta::default() },
+            Meta { health: Health::Quarantined, seeding: Some(seeding), ..Meta::default() },
         ]
     }
 
@@ -221,8 +233,9 @@ mod tests {
         let mut installed = meta.clone();
         assert!(installed.settle(Position::new(2, 9), u64::MAX));
         assert_eq!(installed.lineage, lineage(&[(1, 0), (2, 7)]));
+        assert_eq!(installed.health, Health::Sound);
         let mut not = meta;
         assert!(not.settle(Position::new(1, 3), 5));
-        assert_eq!(not, Meta::default());
+        assert_eq!(not, Meta { health: Health::Quarantined, ..Meta::default() });
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use verge_dataset::{Dataset, Error as DatasetError, Role, Seeding};
-use verge_replicate::follow::{Effect, Event, Follow, FollowConfig, Quarantine, Replica};
+use verge_replicate::follow::{Effect, Event, Follow, FollowConfig, Health, Quarantine, Replica};
 use verge_replicate::lease::Event as LeaseEvent;
 use verge_types::Position;
 
@@ -38,6 +38,10 @@ impl Driver {
                 self.apply_next();
             }
             Effect::PersistQuarantine { quarantine } => self.set_aside(quarantine).await?,
+            Effect::PersistSound => {
+                self.meta.health = Health::Sound;
+                self.persist().await?;
+            }
             Effect::SeedBegin { snapshot, lineage } => {
                 self.seeds += 1;
                 self.seed = None;
@@ -111,6 +115,7 @@ impl Driver {
         };
         self.applying.clear();
         tracing::warn!(dataset = %self.desk.id, %error, at = %at, "a segment was not applied");
+        self.superseded |= matches!(error, DatasetError::Closed);
         let hopeless = matches!(
             error,
             DatasetError::Diverged { .. }
@@ -129,7 +134,7 @@ impl Driver {
     async fn ask_for_snapshot(&mut self) -> Result<(), Error> {
         // What was applied before is told to the old core, then a new one takes its place.
         self.dispatch_follow_only().await?;
-        self.meta.quarantined = true;
+        self.meta.health = Health::Quarantined;
         self.persist().await?;
         self.desk.change(|standing| standing.quarantines += 1);
         let (position, checksum) = self.dataset.checksum();
@@ -138,7 +143,7 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: self.meta.fence,
-            quarantined: true,
+            health: Health::Quarantined,
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);
@@ -177,16 +182,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Marks the data as not to be used. Its history is kept by the dataset when a snapshot takes
-    /// its place.
+    /// Marks the data as not to be read. The dataset keeps its history when a snapshot takes its
+    /// place; until then a diverged one still votes, and may even lead again.
     async fn set_aside(&mut self, quarantine: Quarantine) -> Result<(), Error> {
         tracing::warn!(dataset = %self.desk.id, ?quarantine, at = %self.dataset.position(),
             "this copy's history is not the primary's: it is set aside");
-        self.meta.quarantined = true;
+        self.meta.health = match quarantine {
+            Quarantine::Diverged { .. } => Health::Diverged,
+            Quarantine::Checksum => Health::Quarantined,
+        };
         self.persist().await?;
-        if self.dataset.role() != Role::Quarantined {
-            self.dataset.quarantine().await?;
-        }
         self.desk.change(|standing| standing.quarantines += 1);
         Ok(())
     }
@@ -207,7 +212,12 @@ impl Driver {
                 lineage: seed.lineage.clone(),
             });
             let number = seed.number;
+            self.installing = true;
             self.persist().await?;
+            if self.meta.health != Health::Sound && self.dataset.role() != Role::Quarantined {
+                // So that the dataset keeps all of its history.
+                self.dataset.quarantine().await?;
+            }
             self.jobs.spawn(install(number, chunk, seeding, bytes));
             return Ok(());
         }
@@ -235,6 +245,9 @@ impl Driver {
         seeding: Option<Seeding>,
         installed: Installed,
     ) {
+        if !matches!(installed, Installed::NotYet) {
+            self.installing = false;
+        }
         let current = self.seed.as_mut().filter(|seed| seed.number == number);
         match (installed, current) {
             (Installed::Yes(dataset), _) => self.installed(chunk, dataset).await,
@@ -245,11 +258,14 @@ impl Driver {
                     self.seed_failed(&error.to_string());
                 }
             }
-            (Installed::Failed(error), Some(_)) => {
+            (Installed::Failed(error), current) => {
+                let wanted = current.is_some();
                 self.meta.seeding = None;
-                self.seed_failed(&error.to_string());
+                if wanted {
+                    self.seed_failed(&error.to_string());
+                }
             }
-            (_, None) => {}
+            (Installed::NotYet, None) => {}
         }
     }
 
@@ -275,7 +291,7 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: self.meta.fence,
-            quarantined: self.meta.quarantined,
+            health: self.meta.health,
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 use verge_dataset::{Ack, Role};
-use verge_replicate::follow::{Follow, FollowConfig, Replica};
+use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
 use verge_replicate::lease::{Demotion, Effect, Event, Phase, Record, RegisterAnswer};
 use verge_replicate::ship::{Event as ShipEvent, Origin, ShipConfig, Shipper};
 use verge_replicate::wire::Message;
@@ -130,12 +130,18 @@ impl Driver {
                 self.desk.set_until(until);
                 self.queue.push_back(Work::Ship(ShipEvent::Extended { until }));
             }
+            Effect::Retracted => {
+                self.dataset.lease_until(Some(std::time::Instant::now()));
+                self.desk.set_until(Moment(0));
+                self.queue.push_back(Work::Ship(ShipEvent::Retracted));
+            }
             Effect::StopWrites => {
                 self.desk.gate.close();
-                let desk = self.desk.clone();
+                self.stops += 1;
+                let (desk, stop) = (self.desk.clone(), self.stops);
                 self.jobs.spawn(async move {
                     desk.gate.empty().await;
-                    Done::Stopped
+                    Done::Stopped { stop }
                 });
             }
             Effect::ResumeWrites => self.desk.gate.open(),
@@ -167,7 +173,7 @@ impl Driver {
     async fn promote(&mut self, epoch: u64, base: u64) -> Result<(), Error> {
         self.desk.gate.close();
         self.queue.push_back(Work::Follow(follow_core::Event::Upstream { node: None }));
-        let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.seed.is_some();
+        let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.installing;
         let mut lineage = self.current_lineage();
         let ready = !busy && self.current_txid() == base && lineage.begin(epoch, base).is_ok();
         if !ready || self.dataset.position().txid != base {
@@ -175,6 +181,7 @@ impl Driver {
             return self.rise_above(epoch);
         }
         self.meta.lineage = lineage;
+        self.meta.health = Health::Sound;
         self.persist().await?;
         if let Err(error) = self.dataset.promote(epoch).await {
             tracing::warn!(dataset = %self.desk.id, epoch, %error, "cannot begin as primary");
@@ -244,7 +251,7 @@ impl Driver {
             txid: position.txid,
             checksum,
             fence: self.meta.fence,
-            quarantined: false,
+            health: Health::Sound,
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);

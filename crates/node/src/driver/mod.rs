@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use verge_dataset::{Dataset, Header, Seeding, Snapshot, Subscription};
 use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
 use verge_replicate::lease::{Lease, LeaseConfig, Local, RegisterAnswer};
@@ -38,6 +39,8 @@ const TICK: Duration = Duration::from_millis(50);
 const QUIET_TICK: Duration = Duration::from_millis(100);
 /// Something happened less than this ago.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long an installation under way is waited for at the end.
+const INSTALL_END: Duration = Duration::from_secs(10);
 /// Events that may wait for a driver; the cores bear the loss of messages beyond it.
 pub(crate) const MAILBOX: usize = 16_384;
 
@@ -61,13 +64,38 @@ pub(crate) enum Input {
 
 /// How a job ended.
 enum Done {
-    Register { op: u64, answer: RegisterAnswer },
+    Register {
+        op: u64,
+        answer: RegisterAnswer,
+    },
     Applied(Result<Position, verge_dataset::Error>),
-    Stopped,
-    Loaded { to: NodeId, session: u64, segments: Vec<Segment> },
-    Opened { to: NodeId, session: u64, opened: Result<(Snapshot, u64), verge_dataset::Error> },
-    Chunk { to: NodeId, session: u64, chunk: u64, lane: Box<Outgoing>, failed: bool },
-    Stored { seed: u64, chunk: u64, seeding: Option<Seeding>, installed: Installed },
+    /// Answers the `stop`-th order to stop writes.
+    Stopped {
+        stop: u64,
+    },
+    Loaded {
+        to: NodeId,
+        session: u64,
+        segments: Vec<Segment>,
+    },
+    Opened {
+        to: NodeId,
+        session: u64,
+        opened: Result<(Snapshot, u64), verge_dataset::Error>,
+    },
+    Chunk {
+        to: NodeId,
+        session: u64,
+        chunk: u64,
+        lane: Box<Outgoing>,
+        failed: bool,
+    },
+    Stored {
+        seed: u64,
+        chunk: u64,
+        seeding: Option<Seeding>,
+        installed: Installed,
+    },
 }
 
 /// What became of a seed with a chunk.
@@ -120,6 +148,12 @@ pub(crate) struct Driver {
     applying: VecDeque<Segment>,
     /// Segments that the dataset is applying.
     in_hand: VecDeque<Segment>,
+    /// Orders to stop writes, counted.
+    stops: u64,
+    /// The dataset was closed or replaced under us: another driver must take over.
+    superseded: bool,
+    /// A snapshot is taking the data's place right now.
+    installing: bool,
     snapshots: HashMap<(NodeId, u64), Option<Box<Outgoing>>>,
     seed: Option<Incoming>,
     seeds: u64,
@@ -153,13 +187,17 @@ impl Driver {
                 meta.lineage = lineage;
             }
         }
+        let health = match dataset.role() {
+            verge_dataset::Role::Quarantined => Health::Quarantined,
+            _ => meta.health,
+        };
         let now = node.clock.now();
         let replica = Replica {
             lineage: meta.lineage.clone(),
             txid: position.txid,
             checksum,
             fence: meta.fence,
-            quarantined: meta.quarantined || dataset.role() == verge_dataset::Role::Quarantined,
+            health,
         };
         let follow = Follow::new(FollowConfig::new(node.jitter(&desk.id)), replica, now);
         let lease = node
@@ -182,6 +220,9 @@ impl Driver {
             live: None,
             applying: VecDeque::new(),
             in_hand: VecDeque::new(),
+            stops: 0,
+            superseded: false,
+            installing: false,
             snapshots: HashMap::new(),
             seed: None,
             seeds: 0,
@@ -198,7 +239,12 @@ impl Driver {
 
     /// Runs until the node stops it or nobody uses the dataset any more.
     pub(crate) async fn run(mut self, mut mailbox: mpsc::Receiver<Input>) {
-        self.desk.change(|standing| standing.awake = true);
+        // What an earlier run left here may be shown at once, though it may be old.
+        let has_history = self.txid > 0 && self.follow.health() == Health::Sound;
+        self.desk.change(|standing| {
+            standing.awake = true;
+            standing.has_history |= has_history;
+        });
         let began = self.begin().await;
         if let Err(error) = began.and(self.publish()) {
             tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver cannot begin");
@@ -232,10 +278,7 @@ impl Driver {
                     }
                 },
                 moved = self.positions.changed(), if self.primary.is_some() => {
-                    if moved.is_err() {
-                        // The dataset was closed under us: the next use begins anew.
-                        break;
-                    }
+                    self.superseded |= moved.is_err();
                 }
                 () = tokio::time::sleep_until(next_tick) => {
                     if self.may_rest() && self.node.retire(&self.desk) {
@@ -251,8 +294,14 @@ impl Driver {
                 tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver stops");
                 break;
             }
+            if self.superseded {
+                break;
+            }
         }
         self.rest().await;
+        if self.superseded {
+            self.node.wake(&self.desk.id);
+        }
     }
 
     fn pace(&self) -> Duration {
@@ -289,6 +338,7 @@ impl Driver {
         let idle = self.node.config.timing.idle_after * if self.primary.is_some() { 2 } else { 1 };
         self.node.clock.now().since(self.desk.wanted()) > idle
             && self.seed.is_none()
+            && !self.installing
             && self.in_hand.is_empty()
     }
 
@@ -336,7 +386,9 @@ impl Driver {
                 let answer = self.place(answer);
                 self.queue.push_back(Work::Lease(lease_core::Event::Register { op, answer }));
             }
-            Done::Stopped => {
+            // Writes may have been let in again meanwhile.
+            Done::Stopped { stop } if stop != self.stops || self.desk.gate.is_open() => {}
+            Done::Stopped { .. } => {
                 // What the last writes appended, so that the end is final.
                 self.ship_new();
                 self.queue.push_back(Work::Lease(lease_core::Event::WritesStopped));
@@ -397,9 +449,9 @@ impl Driver {
         if self.primary.is_some() { self.txid } else { self.follow.txid() }
     }
 
-    /// Its data may be vouched for.
+    /// What it acknowledged is in its data, and will be.
     fn is_sound(&self) -> bool {
-        self.primary.is_some() || (self.follow.health() == Health::Sound && self.seed.is_none())
+        self.primary.is_some() || (self.follow.health() != Health::Quarantined && !self.installing)
     }
 
     async fn persist(&self) -> Result<(), Error> {
@@ -418,7 +470,7 @@ impl Driver {
 
     /// Tells readers and writers what they look at.
     fn publish(&self) -> Result<(), Error> {
-        let quarantined = self.primary.is_none() && self.follow.health() == Health::Quarantined;
+        let quarantined = self.primary.is_none() && self.follow.health() != Health::Sound;
         self.desk.set_as_of(if self.primary.is_some() { None } else { self.follow.as_of() });
         let synced = self.primary.is_some() || self.follow.as_of().is_some();
         let lineage = self.current_lineage();
@@ -435,7 +487,7 @@ impl Driver {
                 standing.ours = self.primary;
                 standing.quarantined = quarantined;
                 standing.synced = synced;
-                standing.has_history = !lineage.terms().is_empty();
+                standing.has_history |= synced;
                 standing.lineage = lineage;
                 standing.followers = followers;
             });
@@ -449,6 +501,12 @@ impl Driver {
         self.desk.gate.close();
         if self.node.transport.is_some() {
             self.dataset.fence();
+        }
+        while self.installing
+            && let Ok(Some(Ok(done))) = timeout(INSTALL_END, self.jobs.join_next()).await
+        {
+            // It cannot be ended half-way, and nobody may open the dataset before.
+            self.finished(done).await;
         }
         self.jobs.shutdown().await;
         self.desk.set_as_of(None);
