@@ -140,7 +140,7 @@ impl World {
                 }
             }
             Decision::Wait { at_most, .. } => {
-                let pause = (at_most.as_micros() as u64).min(5 * MILLISECOND).max(1);
+                let pause = (at_most.as_micros() as u64).clamp(1, 5 * MILLISECOND);
                 let life = self.nodes[node].life;
                 self.after(pause, Event::Again { node, life, request });
             }

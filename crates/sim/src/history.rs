@@ -226,11 +226,10 @@ impl History {
             .writes
             .iter()
             .filter(|(op, written)| {
-                written.acknowledged.is_some()
-                    && !all.contains(op)
-                    && !self.restored_away.contains(op)
-                    // A failover in this mode may cut a tail off, but never drop it.
-                    && !(mode == AckMode::Local && aside.contains(op))
+                // A failover in this mode may cut a tail off, but never drop it.
+                let set_aside = mode == AckMode::Local && aside.contains(op);
+                let kept = all.contains(op) || self.restored_away.contains(op) || set_aside;
+                written.acknowledged.is_some() && !kept
             })
             .map(|(op, _)| *op)
             .collect();

@@ -140,7 +140,7 @@ impl World {
     /// Starts a process on what the disk holds.
     pub fn start(&mut self, node: usize) {
         let now = self.clock(node);
-        let incarnation = self.rng.next();
+        let incarnation = self.rng.draw();
         let bug = self.plan.bug;
         let machine = &mut self.nodes[node];
         machine.life += 1;
@@ -460,7 +460,7 @@ impl World {
         if matches!(reason, Demotion::HandedOver { .. }) {
             self.hand_overs += 1;
         }
-        let (now, incarnation) = (self.clock(node), self.rng.next());
+        let (now, incarnation) = (self.clock(node), self.rng.draw());
         let follow = self.plan.follow(incarnation);
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };

@@ -42,7 +42,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(seed: u64, bug: Option<Bug>) -> Self {
-        let mut rng = Rng::new(seed ^ 0xa11_ce);
+        let mut rng = Rng::new(seed ^ 0x000a_11ce);
         let mode = rng.pick(&[AckMode::Local, AckMode::Follower, AckMode::Quorum, AckMode::Quorum]);
         let mode = if bug == Some(Bug::IgnoreFence) { AckMode::Quorum } else { mode };
         let failover = match mode {

@@ -26,6 +26,8 @@ pub(super) struct Candidacy {
     /// The rank we had when we fenced ourselves.
     pub rank: Position,
     pub granted: BTreeMap<NodeId, Position>,
+    /// Answered, but may not or will not promise; there is nothing to wait for.
+    pub denied: BTreeSet<NodeId>,
     pub started: Moment,
 }
 
@@ -88,6 +90,7 @@ impl Lease {
             expected,
             rank: local.rank(),
             granted: BTreeMap::new(),
+            denied: BTreeSet::new(),
             started: now,
         };
         self.offered = false;
@@ -118,7 +121,11 @@ impl Lease {
         let mut heard: BTreeSet<NodeId> = candidacy.granted.keys().copied().collect();
         heard.insert(me);
         let old = candidacy.expected.map(|record| record.holder);
-        let all = self.config.voters.iter().all(|voter| heard.contains(voter));
+        let all = self
+            .config
+            .voters
+            .iter()
+            .all(|voter| heard.contains(voter) || candidacy.denied.contains(voter));
         let waited = now.since(candidacy.started) >= self.config.poll_patience;
         let safe = match candidacy.expected {
             // Nothing was ever acknowledged; still the best of those there are should begin.
@@ -182,6 +189,11 @@ impl Lease {
             self.fence = poll.epoch;
             out.push(Effect::PersistFence { epoch: poll.epoch });
         }
+        if granted && poll.rank > local.rank() {
+            // Leave a better one time to claim, also if its clock is slower than ours.
+            let pause = self.jitter.spread(self.config.poll_patience * 4);
+            self.not_before = self.not_before.max(now + pause);
+        }
         // Two candidates of one epoch: the register decides; each may have the other's promise.
         let reply = PollReply {
             round: poll.round,
@@ -212,6 +224,8 @@ impl Lease {
             candidacy.granted.insert(from, reply.rank);
         } else if reply.fence > candidacy.epoch {
             self.step_back(now);
+        } else {
+            candidacy.denied.insert(from);
         }
     }
 }

@@ -56,6 +56,7 @@ fn old_finds_hold() {
         (2048, "a tail was set aside without what the log had already dropped"),
         (3834, "half of two voters was not enough, though it held everything"),
         (2545, "a primary ruled on while its release of the lease was on the way"),
+        (107_473, "a quick candidate outbid the better but slower one for ever"),
         (635, "a diverged replica had no vote when the primary's disk was lost"),
     ];
     for (seed, find) in finds {
