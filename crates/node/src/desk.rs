@@ -19,7 +19,7 @@ pub(crate) struct Standing {
     pub(crate) ours: Option<u64>,
     /// The data here may not be used.
     pub(crate) quarantined: bool,
-    /// The data here came from somewhere: it may be shown though it may be old.
+    /// The data here was whole at some time: it may be shown though it may be old.
     pub(crate) has_history: bool,
     /// A follower in a session, with all that its upstream had at some time of this process.
     pub(crate) synced: bool,
@@ -70,6 +70,10 @@ impl Gate {
         self.open.store(false, Ordering::SeqCst);
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
     /// Returns once nobody is inside. Only of use while the gate is closed.
     pub(crate) async fn empty(&self) {
         loop {
@@ -117,8 +121,7 @@ impl Desk {
 
     /// May writes begin here now?
     pub(crate) fn is_primary(&self) -> bool {
-        self.gate.open.load(Ordering::SeqCst)
-            && self.clock.now().0 < self.until.load(Ordering::SeqCst)
+        self.gate.is_open() && self.clock.now().0 < self.until.load(Ordering::SeqCst)
     }
 
     /// Lets a write in, if this node is primary.

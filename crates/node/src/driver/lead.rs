@@ -132,14 +132,16 @@ impl Driver {
             }
             Effect::Retracted => {
                 self.dataset.lease_until(Some(std::time::Instant::now()));
+                self.desk.set_until(Moment(0));
                 self.queue.push_back(Work::Ship(ShipEvent::Retracted));
             }
             Effect::StopWrites => {
                 self.desk.gate.close();
-                let desk = self.desk.clone();
+                self.stops += 1;
+                let (desk, stop) = (self.desk.clone(), self.stops);
                 self.jobs.spawn(async move {
                     desk.gate.empty().await;
-                    Done::Stopped
+                    Done::Stopped { stop }
                 });
             }
             Effect::ResumeWrites => self.desk.gate.open(),
@@ -171,7 +173,7 @@ impl Driver {
     async fn promote(&mut self, epoch: u64, base: u64) -> Result<(), Error> {
         self.desk.gate.close();
         self.queue.push_back(Work::Follow(follow_core::Event::Upstream { node: None }));
-        let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.seed.is_some();
+        let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.installing;
         let mut lineage = self.current_lineage();
         let ready = !busy && self.current_txid() == base && lineage.begin(epoch, base).is_ok();
         if !ready || self.dataset.position().txid != base {
