@@ -75,6 +75,11 @@ impl Error {
         move |source| Self::Io { what, source: Arc::new(source) }
     }
 
+    /// What the disk said to somebody who keeps files beside a dataset's.
+    pub fn from_io(what: impl Into<String>, error: io::Error) -> Self {
+        Self::io(what)(error)
+    }
+
     pub(crate) fn corrupt(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into(), why: why.into() }
     }

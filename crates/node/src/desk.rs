@@ -74,6 +74,11 @@ impl Gate {
         self.open.load(Ordering::SeqCst)
     }
 
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.inside.load(Ordering::SeqCst)
+    }
+
     /// Returns once nobody is inside. Only of use while the gate is closed.
     pub(crate) async fn empty(&self) {
         loop {
@@ -186,6 +191,11 @@ impl Desk {
     /// What this node's history, which stands at `txid`, says of a position.
     pub(crate) fn coverage(&self, position: Position, txid: u64) -> Coverage {
         self.standing.borrow().lineage.covers(position, txid)
+    }
+
+    /// Asked on the writer's thread, right before a write runs: the same term still.
+    pub(crate) fn still_leads(&self, ours: Option<u64>) -> bool {
+        self.is_primary() && self.standing.borrow().ours == ours
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use verge_dataset::{CreateOptions, Dataset, Error as DatasetError, Role, Store};
 use verge_fabric::{MessageStream, Peer};
+use verge_replicate::follow::Health;
 use verge_replicate::wire::{self, Message};
 use verge_replicate::{Lineage, Moment, NodeId};
 use verge_services::sql::{Database, Node as SqlNode};
@@ -206,9 +207,10 @@ impl Inner {
     }
 
     async fn find(&self, id: &DatasetId, make: bool) -> Result<Arc<Dataset>, Error> {
-        let (store, id) = (self.store.clone(), id.clone());
+        let (store, metas, id) = (self.store.clone(), self.metas.clone(), id.clone());
         let alone = self.transport.is_none();
         let leads = alone || (self.config.register.is_none() && self.home() == self.roster.me);
+        let follows = !leads && self.roster.voters.len() > 1;
         let finding = move || match store.get(&id) {
             Err(DatasetError::NotFound(_)) if make => {
                 let options = CreateOptions::default();
@@ -222,6 +224,19 @@ impl Inner {
                     Err(DatasetError::Exists(_)) => store.get(&id),
                     made => made,
                 }
+            }
+            // Others have it, and will seed it again.
+            Err(error @ DatasetError::Corrupt { .. }) if follows => {
+                // It does not vote until then: what it has acknowledged is not in it any more.
+                let io = |error| DatasetError::from_io("writing a replica's state", error);
+                let known = metas.load(&id).map_err(io)?.unwrap_or_default();
+                let fence = known.fence.max(known.lineage.epoch());
+                let health = Health::Quarantined;
+                metas.save(&id, &Meta { fence, health, ..Meta::default() }).map_err(io)?;
+                let kept = store.set_damaged_aside(&id)?;
+                tracing::error!(dataset = %id, %error, kept = %kept.display(),
+                    "a copy is damaged: it is set aside, and made anew from its primary");
+                store.create_replica(&id, CreateOptions::default())
             }
             found => found,
         };

@@ -63,6 +63,10 @@ impl LogReader {
         Ok(reader)
     }
 
+    pub(crate) fn reads(&self, index: &Arc<LogIndex>) -> bool {
+        Arc::ptr_eq(&self.index, index)
+    }
+
     /// The last segment read, or where reading began.
     pub fn position(&self) -> Position {
         self.after

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use verge_dataset::{Error, Role, WriteError, rusqlite};
+use verge_dataset::{BootTime, Error, Role, WriteError, rusqlite};
 use verge_types::Position;
 
 use crate::harness::*;
@@ -310,7 +310,7 @@ async fn fenced_primaries_acknowledge_nothing() {
     let node = Node::new();
     let dataset = create(&node, 4096);
     sql(&dataset, "CREATE TABLE t(x)").await;
-    dataset.lease_until(Some(Instant::now() + Duration::from_secs(60)));
+    dataset.lease_until(Some(BootTime::now().after(Duration::from_secs(60))));
     sql(&dataset, "INSERT INTO t VALUES (1)").await;
     dataset.fence();
     let error = dataset_error(try_sql(&dataset, "INSERT INTO t VALUES (1)").await);

@@ -41,7 +41,9 @@ impl Driver {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(dataset = %self.desk.id, %error, "reading our own log");
+                    tracing::error!(dataset = %self.desk.id, %error,
+                        "our own log cannot be read: another term begins behind it");
+                    self.superseded = true;
                     return;
                 }
             }

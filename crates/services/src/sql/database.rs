@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use verge_types::{Bookmark, Position};
+use verge_types::{Bookmark, Coverage, Position};
 
 use super::error::{ErrorKind, SqlError};
-use super::home::{Forward, Home, Transaction as _};
+use super::home::{Boxed, Forward, Home, Transaction as _};
 use super::message::{Done, Reply, Request, decode_reply, encode_reply};
 use super::policy::Policy;
 use super::prepared::Columns;
@@ -111,20 +111,23 @@ impl<H: Home> Database<H> {
 
     /// True if a read that must be so fresh can be answered here now.
     pub fn is_fresh(&self, freshness: &Freshness) -> bool {
+        // A number alone does not tell: after a failover the lost 1/9 is less than 2/8.
+        let covers = |at_least| self.home.coverage(at_least) == Coverage::Covered;
+        let covered = freshness.at_least.is_none_or(covers);
         if self.home.is_primary() {
-            // A bookmark ahead of the primary is of a history that was lost; it is not served
-            // as if it were there.
-            return freshness.at_least.is_none_or(|at_least| self.home.position() >= at_least);
+            return covered;
         }
-        !freshness.strong
-            && freshness.at_least.is_none_or(|at_least| self.home.position() >= at_least)
+        covered
+            && self.home.is_readable()
+            && !freshness.strong
             && freshness
                 .max_staleness
                 .is_none_or(|longest| self.home.staleness().is_some_and(|age| age <= longest))
     }
 
-    /// The fast path: one statement, here, on this thread, if it only reads and the state here is
-    /// fresh enough. `Writes` and `Stale` come before the sink has heard anything.
+    /// The fast path: one statement, here, on this thread, if it only reads, the state here is
+    /// fresh enough, and the answer need not wait for the disk. `Writes` and `Stale` come before
+    /// the sink has heard anything.
     pub fn read(
         &self,
         freshness: &Freshness,
@@ -133,15 +136,18 @@ impl<H: Home> Database<H> {
         stop: Option<&super::Stop<'_>>,
         sink: &mut (impl RowSink + ?Sized),
     ) -> Result<Local, SqlError> {
-        if !self.is_fresh(freshness) {
+        let primary = self.home.is_primary();
+        if freshness.strong || !self.is_fresh(freshness) || (primary && self.home.is_settling()) {
             return Ok(Local::Stale);
         }
-        let primary = self.home.is_primary();
         let reader = self.home.reader()?;
-        let position = self.home.position();
         let rules = Rules { policy: self.policy, stop };
         match run::run_readonly(&reader, &rules, sql, params, sink) {
-            Ok(Some(stats)) => Ok(Local::Done { stats, position, primary }),
+            Ok(Some(stats)) => {
+                // Waits only for a commit that came while it was read.
+                let position = self.home.settle(&reader)?;
+                Ok(Local::Done { stats, position, primary })
+            }
             Ok(None) => Ok(Local::Writes),
             // A replica may not have a table yet that the primary has: the primary knows.
             Err(error) if !primary && is_unknown_here(&error) => Ok(Local::Stale),
@@ -181,38 +187,41 @@ impl<H: Home> Database<H> {
     ) -> Result<Answer<Vec<Outcome>>, SqlError> {
         if let Some(at_least) = freshness.at_least
             && !freshness.strong
-            && self.home.position() < at_least
+            && self.home.coverage(at_least) == Coverage::NotYet
         {
             self.home.wait_for(at_least, freshness.wait).await;
         }
         if self.is_fresh(freshness)
-            && let Some(answer) = self.read_batch(&queries, stop.as_ref())?
+            && let Some(answer) = self.read_batch(&queries, stop.as_ref(), freshness.strong).await?
         {
             return Ok(answer);
         }
         if self.home.is_primary() {
-            if let Some(at_least) = freshness.at_least
-                && self.home.position() < at_least
-            {
-                return Err(lost(at_least));
+            if let Some(at_least) = freshness.at_least {
+                covers(&self.home, at_least)?;
             }
             let policy = self.policy;
             let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::batch(conn, &rules(policy, &stop), &queries)
             };
-            let (value, position) = self.home.write(job).await?;
+            let (value, position) = self.home.write(freshness.at_least, job).await?;
             return Ok(self.here(value, position));
         }
-        let request = match (one, queries) {
+        let mut request = match (one, queries) {
             (true, mut queries) if queries.len() == 1 => Request::Query(queries.remove(0)),
             (_, queries) => Request::Batch(queries),
         };
-        let reply = self.ask_primary(&request).await?;
-        if let Some(at_least) = freshness.at_least
-            && reply.position < at_least
-        {
-            return Err(lost(at_least));
+        if freshness.strong || freshness.at_least.is_some() {
+            let (seen, strong) = (freshness.at_least, freshness.strong);
+            request = Request::Fresh { seen, strong, request: Box::new(request) };
         }
+        let reply = self.ask_primary(&request).await.map_err(|error| {
+            if error.kind == ErrorKind::OutcomeUnknown && self.only_reads(&request) {
+                // There is no doubt about what a read has changed.
+                return SqlError::new(ErrorKind::Unavailable, "the primary did not answer in time");
+            }
+            error
+        })?;
         match reply.done {
             Done::Outcomes(value) => Ok(Answer {
                 value,
@@ -224,15 +233,47 @@ impl<H: Home> Database<H> {
         }
     }
 
-    /// Runs statements that all only read on one reader, in one read transaction; `None` if one
-    /// of them writes, or compiles only after another has run.
-    fn read_batch(
+    /// Runs statements that all only read on one reader, in one read transaction, and waits until
+    /// the disk has what they saw; `None` if one of them writes, or compiles only after another
+    /// has run, or if a strong read's primary lost its office meanwhile.
+    async fn read_batch(
         &self,
         queries: &[Query],
         stop: Option<&SharedStop>,
+        strong: bool,
     ) -> Result<Option<Answer<Vec<Outcome>>>, SqlError> {
+        let Some((outcomes, settled)) = self.read_all(queries, stop, strong)? else {
+            return Ok(None);
+        };
+        let position = settled.await?;
+        if strong && !self.home.is_primary() {
+            return Ok(None);
+        }
+        Ok(Some(self.here(outcomes, position)))
+    }
+
+    /// As far as the copy here can tell.
+    fn only_reads(&self, request: &Request) -> bool {
+        let queries = match request {
+            Request::Query(query) => std::slice::from_ref(query),
+            Request::Batch(queries) => queries,
+            Request::Fresh { request, .. } => return self.only_reads(request),
+            _ => return false,
+        };
+        let Ok(reader) = self.home.reader() else { return false };
+        let rules = Rules { policy: self.policy, stop: None };
+        queries
+            .iter()
+            .all(|query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(true)))
+    }
+
+    fn read_all(
+        &self,
+        queries: &[Query],
+        stop: Option<&SharedStop>,
+        strong: bool,
+    ) -> Result<Option<Unsettled>, SqlError> {
         let reader = self.home.reader()?;
-        let position = self.home.position();
         let owned = stop.cloned();
         let rules = rules(self.policy, &owned);
         for query in queries {
@@ -249,7 +290,15 @@ impl<H: Home> Database<H> {
         } else {
             script::in_read_transaction(&reader, |conn| script::batch(conn, &rules, queries))?
         };
-        Ok(Some(self.here(outcomes, position)))
+        Ok(Some((outcomes, self.home.settled(&reader, strong))))
+    }
+
+    /// A reader that holds one state, which the disk has, and a position that covers it.
+    pub async fn snapshot(&self) -> Result<(H::Reader, Position), SqlError> {
+        let reader = self.home.reader()?;
+        reader.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1")?;
+        let settled = self.home.settled(&reader, false);
+        Ok((reader, settled.await?))
     }
 
     /// A script, in one transaction at the primary.
@@ -263,7 +312,7 @@ impl<H: Home> Database<H> {
             let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::exec(conn, &rules(policy, &stop), &text)
             };
-            let (value, position) = self.home.write(job).await?;
+            let (value, position) = self.home.write(None, job).await?;
             return Ok(self.here(value, position));
         }
         let reply = self.ask_primary(&Request::Exec(text)).await?;
@@ -293,7 +342,10 @@ impl<H: Home> Database<H> {
 
     /// The serialized database, as `dump` gives it; at most `max_bytes`.
     pub fn dump(&self, max_bytes: u64) -> Result<Vec<u8>, SqlError> {
-        super::export::serialize(&*self.home.reader()?, max_bytes)
+        let reader = self.home.reader()?;
+        let bytes = super::export::serialize(&reader, max_bytes)?;
+        self.home.settle(&reader)?;
+        Ok(bytes)
     }
 
     /// Answers another PoP's [`Forward`]. Never forwards again: a node that is no longer the
@@ -311,14 +363,20 @@ impl<H: Home> Database<H> {
         if !self.home.is_primary() {
             return Err(SqlError::new(ErrorKind::Unavailable, "the primary is elsewhere"));
         }
+        let (freshness, request) = match request {
+            Request::Fresh { seen, strong, request } => {
+                (Freshness { at_least: seen, strong, ..Freshness::default() }, *request)
+            }
+            plain => (Freshness::default(), plain),
+        };
         let (done, position) = match request {
+            Request::Fresh { .. } => return Err(SqlError::malformed("a request within another")),
             Request::Query(query) => {
-                let answer =
-                    self.batch_or_one(&Freshness::default(), vec![query], stop, true).await?;
+                let answer = self.batch_or_one(&freshness, vec![query], stop, true).await?;
                 (Done::Outcomes(answer.value), answer.position)
             }
             Request::Batch(queries) => {
-                let answer = self.batch_or_one(&Freshness::default(), queries, stop, false).await?;
+                let answer = self.batch_or_one(&freshness, queries, stop, false).await?;
                 (Done::Outcomes(answer.value), answer.position)
             }
             Request::Exec(text) => {
@@ -381,12 +439,20 @@ fn is_unknown_here(error: &SqlError) -> bool {
     error.kind == ErrorKind::Sqlite && error.code == verge_dataset::rusqlite::ffi::SQLITE_ERROR
 }
 
-fn lost(at_least: Position) -> SqlError {
-    SqlError::new(
-        ErrorKind::Unavailable,
-        format!("the session has seen {at_least}, which the database has not reached"),
-    )
+/// At the primary: what a session has seen is in the history, or there is no answer for it.
+pub fn covers(home: &impl Home, seen: Position) -> Result<(), SqlError> {
+    match home.coverage(seen) {
+        Coverage::Covered => Ok(()),
+        Coverage::Lost => Err(SqlError::history_lost(seen)),
+        Coverage::NotYet => Err(SqlError::new(
+            ErrorKind::Unavailable,
+            format!("the session has seen {seen}, which the database has not reached"),
+        )),
+    }
 }
+
+/// What was read, and its wait for the disk.
+type Unsettled = (Vec<Outcome>, Boxed<'static, Result<Position, SqlError>>);
 
 /// Where a session stands: D1's `withSession`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,7 +84,7 @@ impl<H: Home> Database<H> {
         for migration in migrations {
             let name = migration.name.clone();
             let (applied, position) =
-                self.home().write(move |conn| apply(conn, &migration)).await?;
+                self.home().write(None, move |conn| apply(conn, &migration)).await?;
             last = position;
             if applied {
                 done.push(name);

@@ -32,8 +32,10 @@ mod value;
 
 pub use attach::Stop;
 pub use cursor::Cursor;
-pub use database::{Answer, Database, Freshness, Local, Node, Session, SharedColumns, SharedStop};
-pub use dataset_home::{Age, DatasetHome};
+pub use database::{
+    Answer, Database, Freshness, Local, Node, Session, SharedColumns, SharedStop, covers,
+};
+pub use dataset_home::{Age, DatasetHome, LONGEST_SETTLING, not_read, settled};
 pub use error::{Blame, ErrorKind, SqlError, extended_name, primary_name};
 pub use home::{Boxed, Forward, Home, Transaction as HomeTransaction};
 pub use message::{Done, Reply, Request, decode_reply, encode_reply};
