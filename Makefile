@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples sim faults big
+.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples sim power faults big
 
 # The engine is looked for once, when a target needs it.
 ENGINE = found=$$(scripts/engine) && eval "$$found"
@@ -37,6 +37,9 @@ SEEDS ?= 10000
 sim: ## replication under simulated faults, SEEDS=10000; SEED=42 TRACE=1 replays one
 	@cargo build --release -p verge-sim && \
 	SEEDS=$(SEEDS) "$${CARGO_TARGET_DIR:-target}/release/verge-sim"
+
+power: ## the engine on a disk that loses its power: SEEDS=10000
+	@VERGE_POWER_SEEDS=$(SEEDS) cargo nextest run --profile long -p verge-dataset --no-capture -E 'test(/^power::/)'
 
 KILLS ?= 200
 faults: ## three real processes under HTTP clients: KILLS=200, pauses, cuts, a full disk

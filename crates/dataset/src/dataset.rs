@@ -15,6 +15,7 @@ use crate::error::{Error, WriteError};
 use crate::log::LogReader;
 use crate::queue::{Command, Queue};
 use crate::reader::Reader;
+use crate::segment::Header;
 use crate::shared::Shared;
 use crate::state::Duty;
 use crate::transaction::{Opening, WriteTransaction};
@@ -371,6 +372,16 @@ impl Subscription {
     pub fn try_next(&mut self) -> Result<Option<(Position, Bytes)>, Error> {
         self.follow_recovery()?;
         Ok(self.log.next_segment()?.map(|(header, bytes)| (header.position, bytes)))
+    }
+
+    /// The same, but only the header of a segment that is longer than `longest` bytes: so that it
+    /// need not be in memory.
+    pub fn try_next_within(
+        &mut self,
+        longest: usize,
+    ) -> Result<Option<(Header, Option<Bytes>)>, Error> {
+        self.follow_recovery()?;
+        self.log.next_within(longest)
     }
 
     /// A dataset that failed and recovered has opened its log again.

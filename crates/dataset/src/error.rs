@@ -36,6 +36,9 @@ pub enum Error {
     /// recovered from its log, which the next use tries.
     #[error("the dataset stopped: {0}")]
     Failed(Arc<str>),
+    /// It had stopped before; nothing was written.
+    #[error("the dataset has stopped, and has not recovered yet: {0}")]
+    Stopped(Arc<str>),
     #[error("the dataset is closed on this node; get it again")]
     Closed,
     #[error("the dataset is quarantined on this node: {0}")]
@@ -116,6 +119,7 @@ impl Error {
             Self::Overloaded { .. }
                 | Self::DiskFull { .. }
                 | Self::Failed(_)
+                | Self::Stopped(_)
                 | Self::Closed
                 | Self::DeadlinePassed
         )

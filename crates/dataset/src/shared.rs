@@ -179,6 +179,7 @@ impl Shared {
                         self.after(&mut slot, result);
                     }
                     (Err(error), _) => {
+                        let error = not_begun(error);
                         for job in jobs {
                             job.finish(Err(error.clone()));
                         }
@@ -193,7 +194,7 @@ impl Shared {
                         let result = opening.serve(core, self);
                         self.after(&mut slot, result);
                     }
-                    (Err(error), _) => opening.refuse(error),
+                    (Err(error), _) => opening.refuse(not_begun(error)),
                     (Ok(()), None) => {}
                 }
             }
@@ -361,6 +362,15 @@ impl Shared {
         if self.wal_bytes.load(Ordering::Relaxed) >= self.settings().max_wal_bytes / 2 {
             self.pool.interrupt_older_than(self.settings().reader_deadline);
         }
+    }
+}
+
+/// What stopped the dataset before; whoever asks now has written nothing.
+fn not_begun(error: Error) -> Error {
+    match error {
+        Error::Failed(why) => Error::Stopped(why),
+        Error::Io { .. } | Error::Corrupt { .. } => Error::Stopped(error.to_string().into()),
+        other => other,
     }
 }
 

@@ -143,7 +143,8 @@ impl Inner {
             return Ok(entry.clone());
         }
         if self.transport.is_none() {
-            self.lead_alone(&entry, &dataset);
+            let lineage = self.lineage_alone(id, &dataset).await?;
+            self.lead_alone(&entry, &dataset, lineage);
             drop(task);
             return Ok(entry);
         }
@@ -185,13 +186,27 @@ impl Inner {
         }
     }
 
+    /// Where the history of a dataset comes from that this node leads without others. One that was
+    /// in a fleet has a lineage, so that bookmarks of those times are still judged rightly.
+    async fn lineage_alone(&self, id: &DatasetId, dataset: &Dataset) -> Result<Lineage, Error> {
+        let epoch = dataset.epoch();
+        let mut meta = self.load_meta(id.clone()).await?.unwrap_or_default();
+        if meta.lineage.terms().is_empty() {
+            // An epoch above none cannot be refused.
+            let _ = meta.lineage.begin(epoch, 0);
+        } else if meta.lineage.epoch() < epoch {
+            // First thing after it was promoted here: nothing was written in this epoch yet.
+            let begun = meta.lineage.begin(epoch, dataset.position().txid);
+            begun.map_err(|error| Error::Config(error.to_string()))?;
+            self.save_meta(id.clone(), meta.clone()).await?;
+        }
+        Ok(meta.lineage)
+    }
+
     /// A node without others is primary of all that it has.
-    fn lead_alone(&self, entry: &Entry, dataset: &Dataset) {
+    fn lead_alone(&self, entry: &Entry, dataset: &Dataset, lineage: Lineage) {
         let epoch = dataset.epoch();
         let me = self.roster.me;
-        let mut lineage = Lineage::default();
-        // An epoch above none cannot be refused.
-        let _ = lineage.begin(epoch, 0);
         entry.desk.change(|standing| {
             standing.awake = true;
             standing.primary = Some(me);

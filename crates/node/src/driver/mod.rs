@@ -382,16 +382,21 @@ fn lease_config(node: &Inner, desk: &Desk) -> LeaseConfig {
     config
 }
 
-/// A segment of the log as the cores see it.
-fn segment(bytes: Bytes) -> Option<Segment> {
-    let header = Header::decode(&bytes).ok()?;
-    Some(Segment {
+/// A segment of the log as the cores see it. One that is too long for any message is without its
+/// bytes: see [`is_too_long`].
+fn segment(header: &Header, bytes: Option<Bytes>) -> Segment {
+    Segment {
         header: SegmentHeader {
             position: header.position,
             before: header.checksum_before,
             after: header.checksum_after,
             committed_ms: header.wall_ms,
         },
-        bytes,
-    })
+        bytes: bytes.unwrap_or_default(),
+    }
+}
+
+/// No segment is empty.
+fn is_too_long(segment: &Segment) -> bool {
+    segment.bytes.is_empty()
 }

@@ -107,6 +107,8 @@ impl Place {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.find_map(|line| line.ok()?.strip_prefix("ready ")?.parse().ok());
+        // The test harness in the process says more later, and dies if nobody takes it.
+        std::thread::spawn(move || lines.for_each(drop));
         let Some(http) = ready else {
             let _ = child.wait();
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
