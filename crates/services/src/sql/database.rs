@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use verge_types::{Bookmark, Coverage, Position};
 
 use super::error::{ErrorKind, SqlError};
-use super::home::{Boxed, Forward, Home, Transaction as _};
+use super::home::{Forward, Home, Transaction as _};
 use super::message::{Done, Reply, Request, decode_reply, encode_reply};
 use super::policy::Policy;
 use super::prepared::Columns;
-use super::run::{self, Outcome, Query, Rules, Stats};
+use super::reads::covers;
+use super::run::{Outcome, Query, Rules, Stats};
 use super::script::{self, Executed};
-use super::sink::RowSink;
 use super::transactions::{Open, Transaction};
-use super::value::Params;
 
 /// Ends a statement from any thread; see [`Rules::stop`].
 pub type SharedStop = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -66,10 +65,10 @@ pub enum Local {
 
 /// One database on this node.
 pub struct Database<H: Home> {
-    home: H,
+    pub(super) home: H,
     forward: Option<Arc<dyn Forward>>,
     node: Node,
-    policy: Policy,
+    pub(super) policy: Policy,
     pub(super) open: Open<H::Transaction>,
 }
 
@@ -107,52 +106,6 @@ impl<H: Home> Database<H> {
             .ok()
             .and_then(|bookmark| bookmark.position_in(self.home.id()))
             .ok_or_else(|| SqlError::new(ErrorKind::Session, "invalid bookmark or constraint"))
-    }
-
-    /// True if a read that must be so fresh can be answered here now.
-    pub fn is_fresh(&self, freshness: &Freshness) -> bool {
-        // A number alone does not tell: after a failover the lost 1/9 is less than 2/8.
-        let covers = |at_least| self.home.coverage(at_least) == Coverage::Covered;
-        let covered = freshness.at_least.is_none_or(covers);
-        if self.home.is_primary() {
-            return covered;
-        }
-        covered
-            && self.home.is_readable()
-            && !freshness.strong
-            && freshness
-                .max_staleness
-                .is_none_or(|longest| self.home.staleness().is_some_and(|age| age <= longest))
-    }
-
-    /// The fast path: one statement, here, on this thread, if it only reads, the state here is
-    /// fresh enough, and the answer need not wait for the disk. `Writes` and `Stale` come before
-    /// the sink has heard anything.
-    pub fn read(
-        &self,
-        freshness: &Freshness,
-        sql: &str,
-        params: &(impl Params + ?Sized),
-        stop: Option<&super::Stop<'_>>,
-        sink: &mut (impl RowSink + ?Sized),
-    ) -> Result<Local, SqlError> {
-        let primary = self.home.is_primary();
-        if freshness.strong || !self.is_fresh(freshness) || (primary && self.home.is_settling()) {
-            return Ok(Local::Stale);
-        }
-        let reader = self.home.reader()?;
-        let rules = Rules { policy: self.policy, stop };
-        match run::run_readonly(&reader, &rules, sql, params, sink) {
-            Ok(Some(stats)) => {
-                // Waits only for a commit that came while it was read.
-                let position = self.home.settle(&reader)?;
-                Ok(Local::Done { stats, position, primary })
-            }
-            Ok(None) => Ok(Local::Writes),
-            // A replica may not have a table yet that the primary has: the primary knows.
-            Err(error) if !primary && is_unknown_here(&error) => Ok(Local::Stale),
-            Err(error) => Err(error),
-        }
     }
 
     /// One statement, wherever it must run.
@@ -233,74 +186,6 @@ impl<H: Home> Database<H> {
         }
     }
 
-    /// Runs statements that all only read on one reader, in one read transaction, and waits until
-    /// the disk has what they saw; `None` if one of them writes, or compiles only after another
-    /// has run, or if a strong read's primary lost its office meanwhile.
-    async fn read_batch(
-        &self,
-        queries: &[Query],
-        stop: Option<&SharedStop>,
-        strong: bool,
-    ) -> Result<Option<Answer<Vec<Outcome>>>, SqlError> {
-        let Some((outcomes, settled)) = self.read_all(queries, stop, strong)? else {
-            return Ok(None);
-        };
-        let position = settled.await?;
-        if strong && !self.home.is_primary() {
-            return Ok(None);
-        }
-        Ok(Some(self.here(outcomes, position)))
-    }
-
-    /// As far as the copy here can tell.
-    fn only_reads(&self, request: &Request) -> bool {
-        let queries = match request {
-            Request::Query(query) => std::slice::from_ref(query),
-            Request::Batch(queries) => queries,
-            Request::Fresh { request, .. } => return self.only_reads(request),
-            _ => return false,
-        };
-        let Ok(reader) = self.home.reader() else { return false };
-        let rules = Rules { policy: self.policy, stop: None };
-        queries
-            .iter()
-            .all(|query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(true)))
-    }
-
-    fn read_all(
-        &self,
-        queries: &[Query],
-        stop: Option<&SharedStop>,
-        strong: bool,
-    ) -> Result<Option<Unsettled>, SqlError> {
-        let reader = self.home.reader()?;
-        let owned = stop.cloned();
-        let rules = rules(self.policy, &owned);
-        for query in queries {
-            match run::is_readonly(&reader, &rules, &query.sql) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                // A replica may not have a table yet that the primary has: the primary knows.
-                Err(error) if queries.len() == 1 && self.home.is_primary() => return Err(error),
-                Err(_) => return Ok(None),
-            }
-        }
-        let outcomes = if let [query] = queries {
-            vec![run::query(&reader, &rules, query)?]
-        } else {
-            script::in_read_transaction(&reader, |conn| script::batch(conn, &rules, queries))?
-        };
-        Ok(Some((outcomes, self.home.settled(&reader, strong))))
-    }
-
-    /// A reader that holds one state, which the disk has, and a position that covers it.
-    pub async fn snapshot(&self) -> Result<(H::Reader, Position), SqlError> {
-        let reader = self.home.reader()?;
-        reader.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1")?;
-        let settled = self.home.settled(&reader, false);
-        Ok((reader, settled.await?))
-    }
-
     /// A script, in one transaction at the primary.
     pub async fn exec(
         &self,
@@ -338,14 +223,6 @@ impl<H: Home> Database<H> {
             Done::Began { transaction } => Ok(Transaction::away(self.clone(), transaction)),
             _ => Err(SqlError::malformed("another reply than was asked for")),
         }
-    }
-
-    /// The serialized database, as `dump` gives it; at most `max_bytes`.
-    pub fn dump(&self, max_bytes: u64) -> Result<Vec<u8>, SqlError> {
-        let reader = self.home.reader()?;
-        let bytes = super::export::serialize(&reader, max_bytes)?;
-        self.home.settle(&reader)?;
-        Ok(bytes)
     }
 
     /// Answers another PoP's [`Forward`]. Never forwards again: a node that is no longer the
@@ -432,74 +309,6 @@ pub(super) fn rules(policy: Policy, stop: &Option<SharedStop>) -> Rules<'_> {
 
 pub(super) fn ended() -> SqlError {
     SqlError::new(ErrorKind::Deadline, "the transaction is over: it was ended, or its time was up")
-}
-
-/// Statements that do not compile here give this, before anything reached the sink.
-fn is_unknown_here(error: &SqlError) -> bool {
-    error.kind == ErrorKind::Sqlite && error.code == verge_dataset::rusqlite::ffi::SQLITE_ERROR
-}
-
-/// At the primary: what a session has seen is in the history, or there is no answer for it.
-pub fn covers(home: &impl Home, seen: Position) -> Result<(), SqlError> {
-    match home.coverage(seen) {
-        Coverage::Covered => Ok(()),
-        Coverage::Lost => Err(SqlError::history_lost(seen)),
-        Coverage::NotYet => Err(SqlError::new(
-            ErrorKind::Unavailable,
-            format!("the session has seen {seen}, which the database has not reached"),
-        )),
-    }
-}
-
-/// What was read, and its wait for the disk.
-type Unsettled = (Vec<Outcome>, Boxed<'static, Result<Position, SqlError>>);
-
-/// Where a session stands: D1's `withSession`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
-    freshness: Freshness,
-    seen: Option<Position>,
-}
-
-impl Session {
-    /// `first-primary`, `first-unconstrained` (also for an empty text), or a bookmark.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Session`].
-    pub fn new<H: Home>(
-        database: &Database<H>,
-        constraint: &str,
-        wait: Duration,
-    ) -> Result<Self, SqlError> {
-        let mut freshness = Freshness { wait, ..Freshness::default() };
-        let mut seen = None;
-        match constraint.trim() {
-            "" | "first-unconstrained" => {}
-            "first-primary" => freshness.strong = true,
-            bookmark => {
-                seen = Some(database.position_of(bookmark)?);
-                freshness.at_least = seen;
-            }
-        }
-        Ok(Self { freshness, seen })
-    }
-
-    /// What the next statement asks for.
-    pub fn freshness(&self) -> Freshness {
-        self.freshness
-    }
-
-    /// Takes note of an answer: later reads never show older state.
-    pub fn saw(&mut self, position: Position) {
-        self.seen = self.seen.max(Some(position));
-        self.freshness.at_least = self.seen;
-        self.freshness.strong = false;
-    }
-
-    /// D1's `getBookmark`: of what was seen, or null before the first answer.
-    pub fn bookmark<H: Home>(&self, database: &Database<H>) -> Option<Bookmark> {
-        self.seen.map(|position| Bookmark::new(database.home().id(), position))
-    }
 }
 
 /// So that sinks can name what they are given without another import.

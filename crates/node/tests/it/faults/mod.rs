@@ -101,7 +101,7 @@ fn three_processes_bear_kills_pauses_and_cuts() {
     let began = Instant::now();
     let (mut primaries, mut pauses, mut cuts) = (0, 0, 0);
     // So that the long run is not mostly waiting.
-    let every = if kills > 50 { 10 } else { 5 };
+    let (every, down) = if kills > 50 { (10, 500) } else { (5, 900) };
     under_load(&fleet, |book| {
         writes_flow(book);
         for round in 0..kills {
@@ -113,7 +113,7 @@ fn three_processes_bear_kills_pauses_and_cuts() {
             primaries += u32::from(victim.is_primary());
             victim.kill();
             // Back at once, or after another has taken over.
-            std::thread::sleep(Duration::from_millis(u64::from(round % 3) * 900));
+            std::thread::sleep(Duration::from_millis(u64::from(round % 3) * down));
             if round % 3 == 2 {
                 writes_flow(book);
             }
