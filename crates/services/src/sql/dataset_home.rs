@@ -11,7 +11,7 @@ use super::error::{ErrorKind, SqlError};
 use super::home::{Boxed, Home, Transaction};
 
 /// A sync of the log that takes longer than this is not waited for by a thread.
-pub const LONGEST_SETTLING: Duration = Duration::from_secs(5);
+pub const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 
 /// How long ago a replica last knew that it had all of its primary's commits; `None` if never.
 /// Replication knows.
