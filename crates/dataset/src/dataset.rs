@@ -301,7 +301,8 @@ impl Shared {
         let mut watch = self.confirmed.subscribe();
         let wait = watch.wait_for(|confirmed| *confirmed >= position);
         match timeout(self.settings().confirm_deadline, wait).await {
-            Ok(Ok(_)) => Ok(()),
+            // A later term's confirmations say nothing of an earlier one's tail.
+            Ok(Ok(confirmed)) if confirmed.epoch == position.epoch => Ok(()),
             _ => Err(Error::Unconfirmed(position)),
         }
     }

@@ -323,3 +323,20 @@ async fn fenced_primaries_acknowledge_nothing() {
     assert_eq!(recovered.role(), Role::Primary { epoch: 2 });
     same(&dataset, &recovered);
 }
+
+#[tokio::test]
+async fn what_a_later_epoch_confirms_confirms_no_write_of_an_earlier_one() {
+    let node = Node::new();
+    let dataset = create(&node, 4096);
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    dataset.set_ack(verge_dataset::Ack::Remote);
+    let mut written = dataset.watch();
+    let writing = tokio::spawn({
+        let dataset = dataset.clone();
+        async move { try_sql(&dataset, "INSERT INTO t VALUES (1)").await }
+    });
+    written.wait_for(|position| position.txid == 2).await.unwrap();
+    dataset.confirm(Position::new(2, 1));
+    let error = dataset_error(writing.await.unwrap());
+    assert!(matches!(error, Error::Unconfirmed(_)), "{error}");
+}

@@ -64,7 +64,8 @@ pub async fn settled(
     strong: bool,
 ) -> Result<Position, SqlError> {
     let position = glimpse.settled().await.map_err(|error| not_read(&error))?;
-    if strong {
+    // What was there before this term no failover undoes: its election saw to that.
+    if strong && position.epoch == dataset.epoch() {
         dataset.confirmed(position).await.map_err(|error| not_read(&error))?;
     }
     Ok(position)

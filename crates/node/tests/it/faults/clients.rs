@@ -26,6 +26,8 @@ pub struct Told {
     pub unknown: BTreeSet<u64>,
     pub refused: BTreeSet<u64>,
     pub reads: u64,
+    /// Sessions that had read ahead of the quorum, and were told so when that was lost.
+    pub begun_anew: u64,
     pub broken: Vec<String>,
 }
 
@@ -35,6 +37,8 @@ pub struct Client<'f> {
     random: u64,
     /// The newest position that it was given, as it goes over the wire.
     seen: String,
+    /// The position of its last acknowledged write.
+    wrote: String,
     count: u64,
     last: u64,
     told: Told,
@@ -43,8 +47,8 @@ pub struct Client<'f> {
 impl<'f> Client<'f> {
     pub fn new(fleet: &'f Fleet, book: &'f Book, seed: u64) -> Self {
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let (seen, told) = (String::new(), Told::default());
-        Self { fleet, book, random, seen, count: 0, last: 0, told }
+        let (seen, wrote, told) = (String::new(), String::new(), Told::default());
+        Self { fleet, book, random, seen, wrote, count: 0, last: 0, told }
     }
 
     /// Works until told to stop.
@@ -70,14 +74,22 @@ impl<'f> Client<'f> {
 
     fn note(&mut self, answer: &Answer) {
         if let Some(seen) = &answer.seen {
-            let at = |text: &str| {
-                let (epoch, txid) = text.split_once('/').unwrap_or_default();
-                (epoch.parse().unwrap_or(0_u64), txid.parse().unwrap_or(0_u64))
-            };
             if at(seen) > at(&self.seen) {
                 self.seen = seen.clone();
             }
         }
+    }
+
+    /// A read at the primary may see what the quorum has not got yet. If a failover loses that,
+    /// the session is told, and begins anew from what it wrote. What was acknowledged is not lost.
+    fn begin_anew(&mut self, answer: &Answer) {
+        if at(&self.seen) <= at(&self.wrote) {
+            let seen = &self.seen;
+            self.told.broken.push(format!("acknowledged at {seen}, and lost: {answer:?}"));
+        }
+        self.told.begun_anew += 1;
+        self.seen = self.wrote.clone();
+        self.count = 0;
     }
 
     fn write(&mut self, http: std::net::SocketAddr) {
@@ -87,6 +99,7 @@ impl<'f> Client<'f> {
         match ask(http, "POST", &path, &self.seen.clone(), "") {
             Asked::Answered(answer) if answer.status == 200 => {
                 self.note(&answer);
+                self.wrote = answer.seen.unwrap_or_default();
                 self.told.acknowledged.insert(n);
                 self.book.kept.fetch_add(1, Ordering::SeqCst);
                 self.last = n;
@@ -98,6 +111,10 @@ impl<'f> Client<'f> {
             Asked::NotSent => {
                 self.told.refused.insert(n);
                 std::thread::sleep(Duration::from_millis(20));
+            }
+            Asked::Answered(answer) if answer.status == 409 => {
+                self.told.refused.insert(n);
+                self.begin_anew(&answer);
             }
             Asked::Answered(answer) if answer.status != 504 => {
                 self.told.unknown.insert(n);
@@ -117,6 +134,10 @@ impl<'f> Client<'f> {
         };
         if answer.status == 503 {
             std::thread::sleep(Duration::from_millis(20));
+            return;
+        }
+        if answer.status == 409 {
+            self.begin_anew(&answer);
             return;
         }
         let parts: Vec<_> = answer.body.split(' ').collect();
@@ -142,4 +163,10 @@ impl<'f> Client<'f> {
         self.count = count;
         self.note(&answer);
     }
+}
+
+/// A position as it goes over the wire.
+fn at(text: &str) -> (u64, u64) {
+    let (epoch, txid) = text.split_once('/').unwrap_or_default();
+    (epoch.parse().unwrap_or(0), txid.parse().unwrap_or(0))
 }

@@ -44,6 +44,7 @@ fn under_load(fleet: &Fleet, faults: impl FnOnce(&Book)) -> Told {
             all.refused.extend(told.refused);
             all.broken.extend(told.broken);
             all.reads += told.reads;
+            all.begun_anew += told.begun_anew;
         }
         if let Err(panic) = done {
             eprintln!("{:#?}", all.broken);
@@ -66,11 +67,13 @@ fn compare(fleet: &Fleet, told: &Told) {
         assert!(undead.is_empty(), "{}: refused and there: {undead:?}", place.name());
     }
     println!(
-        "{} acknowledged, {} refused, {} of unknown outcome, {} reads; now {standing}",
+        "{} acknowledged, {} refused, {} of unknown outcome, {} reads, {} sessions begun anew; \
+         now {standing}",
         told.acknowledged.len(),
         told.refused.len(),
         told.unknown.len(),
-        told.reads
+        told.reads,
+        told.begun_anew
     );
 }
 
