@@ -54,6 +54,7 @@ impl LogSink for Silent {
 }
 
 fn main() -> Result<(), Error> {
+    verge_runtime::be_prompt();
     let seconds = std::env::args().nth(1).map_or(Ok(3), |text| text.parse())?;
     let runtime = Runtime::start(RuntimeConfig::new(Arc::new(Silent)))?;
     let routed = |name: &str, source: &str, limits: Limits| -> Result<Routed, Error> {

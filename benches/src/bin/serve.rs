@@ -16,6 +16,7 @@ impl Resolve for One {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    verge_runtime::be_prompt();
     let mut args = std::env::args().skip(1);
     let (file, port) = (args.next().ok_or("usage: serve FILE PORT [THREADS]")?, args.next());
     let port: u16 = port.ok_or("usage: serve FILE PORT [THREADS]")?.parse()?;

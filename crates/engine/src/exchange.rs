@@ -42,12 +42,15 @@ impl Reply {
     }
 }
 
+/// An HTTP answer.
+pub type Answered = Result<Response<Body>, Fault>;
+
 /// Where an HTTP answer goes.
-pub type Answer = oneshot::Sender<Result<Response<Body>, Fault>>;
+pub type Answer = oneshot::Sender<Answered>;
 
 /// Answers on their way out of an isolate. All that one slice made leave together, so that
 /// the listener's thread is woken once and not once an answer.
-pub type Courier = mpsc::UnboundedSender<Vec<(Answer, Result<Response<Body>, Fault>)>>;
+pub type Courier = mpsc::UnboundedSender<Vec<(Answer, Answered)>>;
 
 /// One request or event.
 pub struct Exchange {
@@ -137,7 +140,7 @@ pub struct Exchanges {
     /// Exchanges not yet answered; what the concurrency limit counts.
     unanswered: Rc<Cell<usize>>,
     courier: Option<Courier>,
-    outbox: Vec<(Answer, Result<Response<Body>, Fault>)>,
+    outbox: Vec<(Answer, Answered)>,
 }
 
 impl Exchanges {

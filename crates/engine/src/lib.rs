@@ -14,7 +14,7 @@ mod sql;
 pub mod stack;
 mod transpile;
 
-pub use exchange::{Answer, Courier, Exchange, ExchangeId, Exchanges, Reply};
+pub use exchange::{Answer, Answered, Courier, Exchange, ExchangeId, Exchanges, Reply};
 pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
 pub use host::{
     Callee, Host, LongOp, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,

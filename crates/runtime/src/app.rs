@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use verge_engine::{Answer, Callee, Courier, Host, Reply, RpcCall, RpcReply, SqlDatabase};
+use tokio::sync::oneshot;
+use verge_engine::{Callee, Host, Reply, RpcCall, RpcReply, SqlDatabase};
 use verge_telemetry::AppIsolates;
 use verge_types::{
     AppName, Binding, Blame, Body, BoxFuture, Deployment, DeploymentId, Fault, Limit, Limits,
@@ -136,7 +136,7 @@ impl App {
     pub fn retire(&self) {
         for isolate in self.isolates.lock().drain(..) {
             // An isolate that is gone has retired already.
-            let _ = isolate.commands.send(Command::Retire);
+            let _ = isolate.post.send(Command::Retire);
         }
     }
 
@@ -184,9 +184,9 @@ impl App {
             start,
             ready,
         };
-        isolate.commands.send(Command::Claim(Box::new(claim))).map_err(|_| lost())?;
-        if let Some(courier) = courier() {
-            isolate.commands.send(Command::Courier(courier)).map_err(|_| lost())?;
+        isolate.post.send(Command::Claim(Box::new(claim))).map_err(|_| lost())?;
+        if let Some(courier) = isolate.post.carry(self.this.clone()) {
+            isolate.post.send(Command::Courier(courier)).map_err(|_| lost())?;
         }
         if let Err(error) = pool.refill() {
             tracing::warn!(%error, "the isolate pool could not be refilled");
@@ -198,7 +198,7 @@ impl App {
     fn submit(&self, event: Event) -> Result<Load, Fault> {
         let limit = self.limits.concurrent_requests;
         let mut isolates = self.isolates.lock();
-        isolates.retain(|isolate| !isolate.commands.is_closed());
+        isolates.retain(|isolate| !isolate.post.is_closed());
         let least = isolates
             .iter()
             .min_by_key(|isolate| isolate.load.load(Ordering::Relaxed))
@@ -220,7 +220,7 @@ impl App {
             }
         };
         let load = Load::add(&isolate);
-        isolate.commands.send(Command::Event(Box::new(event))).map_err(|_| lost())?;
+        isolate.post.submit(Box::new(event)).map_err(|_| lost())?;
         Ok(load)
     }
 
@@ -239,8 +239,10 @@ impl App {
     /// Takes an idle isolate off the list unless work is on its way to it.
     pub(crate) fn drop_idle(&self, id: u64, nothing_queued: impl FnOnce() -> bool) -> bool {
         let mut isolates = self.isolates.lock();
-        // Events are sent under this lock, so the queue cannot fill behind our back.
-        if !nothing_queued() {
+        // Events are sent under this lock, so the queue cannot fill behind our back; what
+        // still waits to be carried is looked at first, since it moves into the queue.
+        let carried = isolates.iter().find(|isolate| isolate.id == id);
+        if carried.is_some_and(|isolate| !isolate.post.is_empty()) || !nothing_queued() {
             return false;
         }
         isolates.retain(|isolate| isolate.id != id);
@@ -268,22 +270,6 @@ impl App {
 fn lost() -> Fault {
     Fault::new("isolate_lost", Blame::Platform, 503, "The app's isolate ended; try again")
         .with_retry_after(1)
-}
-
-/// A task on the caller's event loop that hands out what an isolate has answered: the wakes
-/// are then local ones, without a system call each.
-fn courier() -> Option<Courier> {
-    let listener = tokio::runtime::Handle::try_current().ok()?;
-    let (courier, mut parcels) = mpsc::unbounded_channel::<Vec<(Answer, _)>>();
-    listener.spawn(async move {
-        while let Some(parcel) = parcels.recv().await {
-            for (answer, response) in parcel {
-                // A client that left needs no answer.
-                drop(answer.send(response));
-            }
-        }
-    });
-    Some(courier)
 }
 
 /// Counts a request on its isolate until its response head is there.

@@ -52,7 +52,7 @@ pub(crate) struct Claim {
 
 pub(crate) enum Command {
     Claim(Box<Claim>),
-    Event(Box<Event>),
+    Events(Vec<Box<Event>>),
     /// How answers leave from now on.
     Courier(Courier),
     /// Finish what is running, take nothing new, then end.

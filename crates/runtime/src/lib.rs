@@ -14,8 +14,10 @@ mod limits;
 mod module_loader;
 mod pool;
 mod runtime;
+mod urgency;
 
 pub use app::{App, AppOptions};
 pub use egress::{Egress, EgressError};
 pub use runtime::{PROXY_VARIABLES, Runtime, RuntimeConfig, RuntimeError};
+pub use urgency::be_prompt;
 pub use verge_engine::{SqlDatabase, engine_gaps, engine_name, prepare_process};

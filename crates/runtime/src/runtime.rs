@@ -14,6 +14,7 @@ use crate::egress::{Egress, EgressError, Gate, Policy};
 use crate::isolate::Boot;
 use crate::limits::fatal;
 use crate::pool::Pool;
+use crate::urgency::patiently;
 
 /// Isolates kept booted and unclaimed.
 const DEFAULT_WARM: usize = 2;
@@ -133,7 +134,8 @@ fn init_engine() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         verge_engine::set_process_limits(MAX_WASM_PAGES);
-        JsRuntime::init_platform(None);
+        // V8 starts its helpers, which collect garbage and compile beside the isolates.
+        patiently(|| JsRuntime::init_platform(None));
         fatal::install();
     });
 }

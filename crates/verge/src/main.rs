@@ -24,6 +24,7 @@ use terminal::Terminal;
 fn main() -> ExitCode {
     // SAFETY: no other thread has been started yet.
     unsafe { verge_runtime::prepare_process() };
+    verge_runtime::be_prompt();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::refused(&error),

@@ -3,7 +3,9 @@
 mod boot;
 mod claim;
 mod dispatch;
+mod inbox;
 mod meter;
+mod post;
 mod run;
 
 use std::io;
@@ -14,8 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub(crate) use boot::Boot;
-
-use crate::event::Command;
+use post::Post;
 
 /// Stack of an isolate's thread. V8 takes about 1 MiB of it; the rest is for native calls.
 const STACK: usize = 4 * 1024 * 1024;
@@ -24,7 +25,7 @@ const STACK: usize = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct IsolateRef {
     pub id: u64,
-    pub commands: mpsc::UnboundedSender<Command>,
+    pub post: Arc<Post>,
     /// Requests given to it that have no response head yet.
     pub load: Arc<AtomicUsize>,
 }
@@ -37,8 +38,8 @@ pub(crate) fn spawn(boot: Arc<Boot>, delay: Duration) -> io::Result<IsolateRef> 
     std::thread::Builder::new().name(format!("isolate-{id}")).stack_size(STACK).spawn(
         move || {
             std::thread::sleep(delay);
-            run::thread_main(id, &boot, receiver);
+            run::thread_main(id, &boot, receiver, !delay.is_zero());
         },
     )?;
-    Ok(IsolateRef { id, commands, load: Arc::default() })
+    Ok(IsolateRef { id, post: Post::new(commands), load: Arc::default() })
 }

@@ -17,13 +17,16 @@ use verge_types::{Blame, Fault, Limit};
 
 use super::boot::{Boot, Booted};
 use super::claim::describe;
+use super::inbox::{Inbox, Next};
 use super::meter::Meter;
 use crate::event::{Claim, Command, Event};
 use crate::limits::cpu::Verdict;
 use crate::limits::fatal;
+use crate::urgency::patiently;
 
-/// Events taken up in one slice, so that a burst does not delay timers and streams for long.
-const MAX_BATCH: usize = 64;
+/// Events taken up in one slice: their answers leave while the next ones run, and a burst does
+/// not delay timers and streams for long.
+const MAX_BATCH: usize = 16;
 /// How often an isolate looks after itself: idle, retired, abandoned requests.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// Quiet time after which unneeded memory is given back.
@@ -34,7 +37,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Threads that one isolate's blocking work (look-ups of names, keys, digests) may take.
 const MAX_BLOCKING: usize = 8;
 
-pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Command>) {
+/// `ahead` when nobody waits for the isolate yet.
+pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Command>, ahead: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING)
@@ -46,40 +50,40 @@ pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Comm
             return;
         }
     };
+    let inbox = Inbox::new(commands);
     runtime.block_on(async move {
-        match boot.boot() {
-            Ok(booted) => live(id, booted, commands).await,
-            Err(error) => refuse_all(commands, &error).await,
+        let booted = if ahead { patiently(|| boot.boot()) } else { boot.boot() };
+        match booted {
+            Ok(booted) => live(id, booted, inbox).await,
+            Err(error) => refuse_all(inbox, &error).await,
         }
     });
 }
 
 /// The isolate could not be made: whoever claims it is told.
-async fn refuse_all(mut commands: UnboundedReceiver<Command>, error: &str) {
+async fn refuse_all(mut inbox: Inbox, error: &str) {
     let fault = Fault::new("isolate_failed", Blame::Platform, 503, "No isolate could be started")
         .with_retry_after(1)
         .with_detail(error);
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Claim(claim) => {
+    while let Some(next) = inbox.next().await {
+        match next {
+            Next::Event(event) => event.fail(fault.clone()),
+            Next::Command(Command::Claim(claim)) => {
                 if let Some(app) = claim.app.upgrade() {
                     app.start_failed(fault.clone());
                 }
                 drop(claim.ready.send(Err(fault.clone())));
             }
-            Command::Event(event) => event.fail(fault.clone()),
-            Command::Courier(_) => {}
-            Command::Retire => break,
+            Next::Command(Command::Retire) => break,
+            Next::Command(_) => {}
         }
     }
 }
 
-async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Command>) {
+async fn live(id: u64, mut booted: Booted, mut inbox: Inbox) {
     // The first command is the claim; until then the isolate waits in the pool.
-    let claim = match commands.recv().await {
-        Some(Command::Claim(claim)) => *claim,
-        Some(Command::Event(_) | Command::Courier(_) | Command::Retire) | None => return,
-    };
+    let Some(Next::Command(Command::Claim(claim))) = inbox.next().await else { return };
+    let claim = *claim;
     let claimed = booted.claim(&claim).await;
     let Claim { app, host, limits, ready, meter, asked, start, .. } = claim;
     if let Err(fault) = claimed {
@@ -100,11 +104,8 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
             app.start_failed(fault.clone());
         }
         drop(ready.send(Err(fault.clone())));
-        commands.close();
-        while let Some(command) = commands.recv().await {
-            if let Command::Event(event) = command {
-                event.fail(fault.clone());
-            }
+        for event in inbox.close() {
+            event.fail(fault.clone());
         }
         return;
     }
@@ -127,11 +128,11 @@ async fn live(id: u64, mut booted: Booted, mut commands: UnboundedReceiver<Comma
         housekeeping,
         shrunk: false,
     };
-    let commands = Rc::new(RefCell::new(commands));
-    isolate.prepare_last_words(&commands);
-    std::future::poll_fn(|cx| isolate.tick(cx, &commands)).await;
+    let inbox = Rc::new(RefCell::new(inbox));
+    isolate.prepare_last_words(&inbox);
+    std::future::poll_fn(|cx| isolate.tick(cx, &inbox)).await;
     fatal::clear_last_words();
-    isolate.end(&commands);
+    isolate.end(&inbox);
 }
 
 struct Live {
@@ -155,15 +156,15 @@ struct Live {
 
 impl Live {
     /// One slice, or several while events keep coming. Ready when the isolate is to end.
-    fn tick(&mut self, cx: &mut Context<'_>, commands: &Commands) -> Poll<()> {
+    fn tick(&mut self, cx: &mut Context<'_>, inbox: &SharedInbox) -> Poll<()> {
         loop {
             let mut taken = 0;
             let mut begun = 0..0;
             self.booted.ledger.begin();
             while taken < MAX_BATCH {
-                let next = commands.borrow_mut().poll_recv(cx);
+                let next = inbox.borrow_mut().poll_next(cx);
                 match next {
-                    Poll::Ready(Some(Command::Event(event))) => {
+                    Poll::Ready(Some(Next::Event(event))) => {
                         taken += 1;
                         if let Some(id) = self.take_up(*event) {
                             // Ids rise one by one.
@@ -171,14 +172,14 @@ impl Live {
                             begun = first..id.saturating_add(1);
                         }
                     }
-                    Poll::Ready(Some(Command::Retire) | None) => {
+                    Poll::Ready(Some(Next::Command(Command::Retire)) | None) => {
                         self.draining.get_or_insert_with(Instant::now);
                         break;
                     }
-                    Poll::Ready(Some(Command::Claim(_))) => {}
-                    Poll::Ready(Some(Command::Courier(courier))) => {
+                    Poll::Ready(Some(Next::Command(Command::Courier(courier)))) => {
                         self.booted.with_exchanges(|exchanges| exchanges.set_courier(courier));
                     }
+                    Poll::Ready(Some(Next::Command(Command::Claim(_) | Command::Events(_)))) => {}
                     Poll::Pending => break,
                 }
                 if self.booted.slice.verdict().is_some() {
@@ -213,7 +214,7 @@ impl Live {
                 continue;
             }
             match Pin::new(&mut self.housekeeping).poll_tick(cx) {
-                Poll::Ready(_) if self.keep_house(commands) => return Poll::Ready(()),
+                Poll::Ready(_) if self.keep_house(inbox) => return Poll::Ready(()),
                 Poll::Ready(_) => {}
                 Poll::Pending => return Poll::Pending,
             }
@@ -279,7 +280,7 @@ impl Live {
     }
 
     /// True if the isolate is to end: drained, overdue, or idle for long enough.
-    fn keep_house(&mut self, commands: &Commands) -> bool {
+    fn keep_house(&mut self, inbox: &SharedInbox) -> bool {
         let now = Instant::now();
         self.booted.sweep(now, self.wall);
         let open = self.booted.with_exchanges(|exchanges| exchanges.ids());
@@ -297,7 +298,7 @@ impl Live {
             Some(app) => {
                 self.shrink_once(now);
                 now.saturating_duration_since(self.last_active) > app.idle_after()
-                    && app.drop_idle(self.id, || commands.borrow().is_empty())
+                    && app.drop_idle(self.id, || inbox.borrow().is_empty())
             }
         }
     }
@@ -334,9 +335,9 @@ impl Live {
     }
 
     /// What is said if V8 gives up on this isolate in the middle of a slice.
-    fn prepare_last_words(&mut self, commands: &Commands) {
+    fn prepare_last_words(&mut self, inbox: &SharedInbox) {
         let op_state = self.booted.runtime.op_state();
-        let (id, app, commands) = (self.id, self.app.clone(), commands.clone());
+        let (id, app, inbox) = (self.id, self.app.clone(), inbox.clone());
         let (meter, host) = (self.meter.clone(), self.host.clone());
         let fault = Fault::limit(Limit::Heap, self.heap_limit);
         fatal::set_last_words(move |_message| {
@@ -352,43 +353,32 @@ impl Live {
                 exchanges.fail_all(&fault);
                 exchanges.flush();
             }
-            if let Ok(mut commands) = commands.try_borrow_mut() {
-                give_back(&mut commands, app.as_ref());
+            if let Ok(mut inbox) = inbox.try_borrow_mut() {
+                inbox.give_back(app.as_ref());
             }
         });
     }
 
     /// Gives back to the app what was never begun here, ends what was.
-    fn end(mut self, commands: &Commands) {
+    fn end(mut self, inbox: &SharedInbox) {
         let app = self.app.upgrade();
         if let Some(app) = &app {
             app.isolate_gone(self.id);
         }
-        give_back(&mut commands.borrow_mut(), app.as_ref());
+        inbox.borrow_mut().give_back(app.as_ref());
         self.booted.ledger.close(|_| false);
         self.meter.charge(&self.booted.ledger);
         self.booted.with_exchanges(|exchanges| {
             exchanges.fail_all(&gone());
             exchanges.flush();
         });
+        patiently(|| drop(self));
     }
 }
 
-type Commands = Rc<RefCell<UnboundedReceiver<Command>>>;
+type SharedInbox = Rc<RefCell<Inbox>>;
 
-fn give_back(commands: &mut UnboundedReceiver<Command>, app: Option<&Arc<crate::App>>) {
-    commands.close();
-    while let Ok(command) = commands.try_recv() {
-        if let Command::Event(event) = command {
-            match app {
-                Some(app) => app.requeue(*event),
-                None => event.fail(gone()),
-            }
-        }
-    }
-}
-
-fn gone() -> Fault {
+pub(super) fn gone() -> Fault {
     Fault::new("isolate_gone", Blame::Platform, 503, "The app is being replaced; try again")
         .with_retry_after(1)
 }

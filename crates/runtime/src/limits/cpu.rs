@@ -20,8 +20,11 @@ use rustc_hash::FxHashMap;
 use verge_engine::ExchangeId;
 
 use super::memory;
+use crate::urgency::Thread;
 
-/// How often a running slice is looked at.
+/// How often the watchdog looks, and how long a slice may run before others go first.
+const LOOK: Duration = Duration::from_millis(2);
+/// How often a running slice is interrupted.
 const TICK: Duration = Duration::from_millis(5);
 /// Finished requests remembered for the metric between two looks; of more, some are not seen.
 const MAX_FINISHED: usize = 16 * 1024;
@@ -50,6 +53,9 @@ pub(crate) struct Slice {
     interrupt_asked: AtomicBool,
     /// When it was asked, as `running_since`.
     asked_at: AtomicU64,
+    thread: Thread,
+    /// Others go first, since the slice runs for long.
+    patient: AtomicBool,
     /// Nanoseconds after which a slice that does not answer is ended; 0 is never.
     patience: AtomicU64,
 }
@@ -71,6 +77,53 @@ pub(crate) fn thread_cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// The thread's CPU time within slices. Asking the kernel costs as much as a tenth of a small
+/// request, so what is over in a moment is taken by the wall clock, which can only be more.
+struct Clock {
+    /// CPU time when it was last asked for.
+    read: Duration,
+    /// What was told by the wall clock since then.
+    told: Duration,
+    /// Slices since then. Between slices the thread works too, and that must not add up.
+    slices: u32,
+    /// When the slice began or was last looked at.
+    since: Instant,
+}
+
+impl Clock {
+    /// A piece shorter than this is not worth asking.
+    const MOMENT: Duration = Duration::from_micros(300);
+    /// Slices after which the kernel is asked again.
+    const MAX_SLICES: u32 = 32;
+
+    fn new() -> Self {
+        Self { read: thread_cpu(), told: Duration::ZERO, slices: 0, since: Instant::now() }
+    }
+
+    fn begin(&mut self) {
+        if self.slices >= Self::MAX_SLICES {
+            (self.read, self.told, self.slices) = (thread_cpu(), Duration::ZERO, 0);
+        }
+        self.slices += 1;
+        self.since = Instant::now();
+    }
+
+    /// What was used since the slice began or this was last asked.
+    fn take(&mut self) -> Duration {
+        let now = Instant::now();
+        let wall = now.saturating_duration_since(self.since);
+        self.since = now;
+        if wall < Self::MOMENT {
+            self.told += wall;
+            return wall;
+        }
+        let read = thread_cpu();
+        let used = read.saturating_sub(self.read).saturating_sub(self.told);
+        (self.read, self.told, self.slices) = (read, Duration::ZERO, 0);
+        used.min(wall)
+    }
+}
+
 impl Slice {
     /// Registers an isolate with the watchdog. Call on the isolate's thread.
     pub fn register(handle: v8::IsolateHandle) -> Arc<Self> {
@@ -80,6 +133,8 @@ impl Slice {
             verdict: AtomicU8::new(0),
             interrupt_asked: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),
+            thread: Thread::current(),
+            patient: AtomicBool::new(false),
             patience: AtomicU64::new(0),
         });
         watchdog().add(&slice);
@@ -92,7 +147,24 @@ impl Slice {
     }
 
     pub fn end(&self) {
-        self.running_since.store(0, Ordering::Release);
+        self.running_since.store(0, Ordering::SeqCst);
+        if self.patient.load(Ordering::SeqCst) {
+            self.patient.store(false, Ordering::SeqCst);
+            self.thread.be_prompt();
+        }
+    }
+
+    /// Lets others go first for the rest of the slice that began at `since`.
+    fn let_others_go_first(&self, since: u64) {
+        if self.patient.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.thread.be_patient();
+        // Had the slice ended before the kernel was told, `end` was too early.
+        if self.running_since.load(Ordering::SeqCst) != since {
+            self.patient.store(false, Ordering::SeqCst);
+            self.thread.be_prompt();
+        }
     }
 
     /// True if the running slice was asked and has kept silent for too long.
@@ -137,7 +209,7 @@ pub(crate) struct Ledger {
 }
 
 struct Account {
-    last: Duration,
+    clock: Clock,
     limit: Duration,
     startup_limit: Duration,
     external_limit: u64,
@@ -162,7 +234,7 @@ impl Ledger {
             slice,
             context,
             inner: RefCell::new(Account {
-                last: thread_cpu(),
+                clock: Clock::new(),
                 limit: Duration::MAX,
                 startup_limit: Duration::MAX,
                 external_limit: u64::MAX,
@@ -213,7 +285,7 @@ impl Ledger {
     }
 
     pub fn begin(&self) {
-        self.inner.borrow_mut().last = thread_cpu();
+        self.inner.borrow_mut().clock.begin();
         self.slice.begin();
     }
 
@@ -289,9 +361,7 @@ impl Ledger {
 
 impl Account {
     fn take_spent(&mut self) -> Duration {
-        let cpu = thread_cpu();
-        let spent = cpu.saturating_sub(self.last);
-        self.last = cpu;
+        let spent = self.clock.take();
         self.total += spent;
         spent
     }
@@ -387,11 +457,11 @@ impl Watchdog {
     }
 
     fn run(&self) -> ! {
-        // Ticks without any slice before the thread sleeps until it is woken.
-        const QUIET_TICKS: u32 = 40;
+        // Looks without any slice before the thread sleeps until it is woken.
+        const QUIET_LOOKS: u32 = 100;
         let mut quiet = 0;
         loop {
-            std::thread::sleep(TICK);
+            std::thread::sleep(LOOK);
             let mut slices = self.slices.lock();
             let mut running = false;
             slices.retain(|weak| {
@@ -399,14 +469,18 @@ impl Watchdog {
                 let since = slice.running_since.load(Ordering::Acquire);
                 if since != 0 {
                     running = true;
-                    if Duration::from_nanos(now().saturating_sub(since)) >= TICK {
+                    let running = Duration::from_nanos(now().saturating_sub(since));
+                    if running >= LOOK {
+                        slice.let_others_go_first(since);
+                    }
+                    if running >= TICK {
                         interrupt(&slice);
                     }
                 }
                 true
             });
             quiet = if running { 0 } else { quiet + 1 };
-            if quiet > QUIET_TICKS {
+            if quiet > QUIET_LOOKS {
                 self.parked.store(true, Ordering::Release);
                 // A slice that began in between is found by the bound on the wait.
                 self.wake.wait_for(&mut slices, Duration::from_secs(1));
@@ -436,6 +510,26 @@ fn interrupt(slice: &Arc<Slice>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slice_is_charged_its_own_work_and_no_sleep() {
+        let mut clock = Clock::new();
+        for _ in 0..10 {
+            // Work between slices is not theirs.
+            let start = thread_cpu();
+            while thread_cpu() - start < Duration::from_micros(200) {}
+            clock.begin();
+            clock.take();
+        }
+        clock.begin();
+        let start = thread_cpu();
+        while thread_cpu() - start < Duration::from_millis(5) {}
+        let mine = thread_cpu() - start;
+        std::thread::sleep(Duration::from_millis(30));
+        let charged = clock.take();
+        assert!(charged >= mine, "{charged:?} of {mine:?}");
+        assert!(charged < mine + Duration::from_millis(15), "{charged:?} of {mine:?}");
+    }
 
     #[test]
     fn thread_cpu_time_counts_work_and_not_sleep() {

@@ -1,6 +1,6 @@
 //! Each limit, tripped by a real app; the process and the other apps live on.
 
-use verge_types::ModuleKind;
+use verge_types::{Binding, Limit, ModuleKind, ServiceTarget};
 
 use crate::harness::{AppSpec, World, get, get_text, text};
 
@@ -191,4 +191,58 @@ async fn webassembly_memories_count_together() {
     );
     assert_eq!(get(&app, "/").await.unwrap_err().code, "external_memory_limit");
     assert_eq!(get_text(&app, "/fine").await, "fine");
+}
+
+/// An isolate that V8 gives up on keeps its thread for good: answers of the app it called first
+/// must not pass there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_outlives_the_app_that_called_it_first() {
+    let world = World::new();
+    let callee = world.load(
+        AppSpec::new(r#"export default { fetch: () => new Response("here") }"#).named("callee"),
+    );
+    let caller = world.load(
+        AppSpec::new(
+            r#"
+            const hog = [];
+            export default { async fetch(request, env) {
+                const answer = await env.CALLEE.fetch(request);
+                if (request.url.endsWith("/bomb")) for (;;) hog.push(new Array(1 << 25).fill(1.5));
+                return answer;
+            } };"#,
+        )
+        .named("caller")
+        .limit("heap", "32MiB")
+        .bind(
+            "CALLEE",
+            Binding::Service(ServiceTarget {
+                service: "callee".into(),
+                entrypoint: None,
+                props: serde_json::Value::Null,
+            }),
+        ),
+    );
+    assert_eq!(get_text(&caller, "/").await, "here");
+    let fault = get(&caller, "/bomb").await.expect_err("the heap is full");
+    assert_eq!(fault.code, Limit::Heap.spec().code);
+    assert_eq!(get_text(&callee, "/").await, "here");
+    assert_eq!(callee.isolates(), 1, "the same isolate");
+}
+
+/// Many requests of one turn of the event loop go as one parcel, and each gets its own answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_one_turn_get_their_own_answers() {
+    let world = World::new();
+    let app = world.app(
+        r#"export default { fetch: (request) => new Response(new URL(request.url).pathname) }"#,
+    );
+    app.warm().await.expect("it starts");
+    let asked = (0..200).map(|n| {
+        let app = app.clone();
+        tokio::spawn(async move { (n, get_text(&app, &format!("/{n}")).await) })
+    });
+    for answer in asked.collect::<Vec<_>>() {
+        let (n, text) = answer.await.expect("an answer");
+        assert_eq!(text, format!("/{n}"));
+    }
 }
