@@ -73,10 +73,10 @@ impl<'f> Client<'f> {
     }
 
     fn note(&mut self, answer: &Answer) {
-        if let Some(seen) = &answer.seen {
-            if at(seen) > at(&self.seen) {
-                self.seen = seen.clone();
-            }
+        if let Some(seen) = &answer.seen
+            && at(seen) > at(&self.seen)
+        {
+            self.seen = seen.clone();
         }
     }
 
