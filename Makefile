@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples sim
+.PHONY: help dev test test-smoke test-quickjs bench build examples setup lint clean-examples sim power faults big
 
 # The engine is looked for once, when a target needs it.
 ENGINE = found=$$(scripts/engine) && eval "$$found"
@@ -38,6 +38,17 @@ SEEDS ?= 10000
 sim: ## replication under simulated faults, SEEDS=10000; SEED=42 TRACE=1 replays one
 	@cargo build --release -p verge-sim && \
 	SEEDS=$(SEEDS) "$${CARGO_TARGET_DIR:-target}/release/verge-sim"
+
+power: ## the engine on a disk that loses its power: SEEDS=10000
+	@VERGE_POWER_SEEDS=$(SEEDS) cargo nextest run --profile long -p verge-dataset --no-capture -E 'test(/^power::/)'
+
+KILLS ?= 200
+faults: ## three real processes under HTTP clients: KILLS=200, pauses, cuts, a full disk
+	@VERGE_KILLS=$(KILLS) cargo nextest run --profile long -p verge-node --no-capture -E 'test(/^faults::/)'
+
+BIG ?= $${CARGO_TARGET_DIR:-target}/tmp
+big: ## a database of 2.2 GiB at two page sizes, in BIG=folder (20 GB free)
+	@mkdir -p "$(BIG)" && cargo run --release -p verge-dataset --example big -- "$(BIG)"
 
 test-quickjs: ## the smoke tests on the QuickJS engine, whatever V8 there is
 	@VERGE_ENGINE=quickjs $(MAKE) --no-print-directory test-smoke

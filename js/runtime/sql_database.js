@@ -69,6 +69,7 @@ export function isUnavailable(error) {
 function check(reply) {
   if (ObjectPrototypeIsPrototypeOf(ErrorPrototype, reply)) {
     const error = raise(reply.message);
+    if (reply.code) error.code = reply.code;
     if (reply.retryable) {
       error.retryable = true;
       unavailable.add(error);

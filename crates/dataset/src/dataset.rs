@@ -1,6 +1,6 @@
 //! A dataset on this node, as others use it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,11 +9,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use verge_types::{Bookmark, DatasetId, Position};
 
+use crate::boot::BootTime;
 use crate::core::{Core, GroupJob, Outcome};
 use crate::error::{Error, WriteError};
 use crate::log::LogReader;
 use crate::queue::{Command, Queue};
 use crate::reader::Reader;
+use crate::segment::Header;
 use crate::shared::Shared;
 use crate::state::Duty;
 use crate::transaction::{Opening, WriteTransaction};
@@ -181,6 +183,19 @@ impl Dataset {
         }
     }
 
+    /// Whether a read that begins now may see what is not durable yet; see [`Glimpse`].
+    pub fn is_settling(&self) -> bool {
+        self.shared.flight.is_under_way()
+    }
+
+    /// Waits until others have `position`, where the dataset's [`Ack`] asks for that.
+    ///
+    /// # Errors
+    /// `Unconfirmed` after `confirm_deadline`.
+    pub async fn confirmed(&self, position: Position) -> Result<(), Error> {
+        self.shared.confirm(position).await
+    }
+
     /// Waits until the dataset has reached `position` here; `false` if `longest` passed first.
     pub async fn wait_for(&self, position: Position, longest: Duration) -> bool {
         if self.position() >= position {
@@ -197,7 +212,7 @@ impl Dataset {
     /// history: then the follower has a tail to set aside.
     pub fn subscribe(&self, from: Position) -> Result<Subscription, Error> {
         let log = LogReader::new(self.shared.log_index.lock().clone(), from)?;
-        Ok(Subscription { log, watch: self.watch() })
+        Ok(Subscription { log, watch: self.watch(), shared: Arc::downgrade(&self.shared) })
     }
 
     /// Applies segments on a replica, in order; those it has already are passed over. Resolves
@@ -239,12 +254,12 @@ impl Dataset {
 
     /// From now on nothing is acknowledged, at once and without waiting for the writer.
     pub fn fence(&self) {
-        self.shared.set_fence(Some(Instant::now()));
+        self.shared.set_fence(Some(BootTime::NEVER));
     }
 
-    /// The lease: nothing is acknowledged from `until` on, by the monotonic clock. Extend it while
-    /// the lease is renewed; `None` for a primary without lease.
-    pub fn lease_until(&self, until: Option<Instant>) {
+    /// The lease: nothing is acknowledged from `until` on. Extend it while the lease is renewed;
+    /// `None` for a primary without lease.
+    pub fn lease_until(&self, until: Option<BootTime>) {
         self.shared.set_fence(until);
     }
 
@@ -270,6 +285,7 @@ impl Dataset {
     pub async fn vacuum(&self) -> Result<Position, Error> {
         self.control(|core, shared| {
             shared.may_write()?;
+            core.flight.begin();
             core.conn.execute_batch("VACUUM")?;
             core.settle(Vec::new(), shared)?;
             Ok(core.head.position)
@@ -311,7 +327,8 @@ impl Shared {
         let mut watch = self.confirmed.subscribe();
         let wait = watch.wait_for(|confirmed| *confirmed >= position);
         match timeout(self.settings().confirm_deadline, wait).await {
-            Ok(Ok(_)) => Ok(()),
+            // A later term's confirmations say nothing of an earlier one's tail.
+            Ok(Ok(confirmed)) if confirmed.epoch == position.epoch => Ok(()),
             _ => Err(Error::Unconfirmed(position)),
         }
     }
@@ -364,6 +381,8 @@ where
 pub struct Subscription {
     log: LogReader,
     watch: watch::Receiver<Position>,
+    /// Weak: the end of the dataset is the end of the watch.
+    shared: Weak<Shared>,
 }
 
 impl Subscription {
@@ -383,7 +402,28 @@ impl Subscription {
 
     /// The next segment if it is durable already.
     pub fn try_next(&mut self) -> Result<Option<(Position, Bytes)>, Error> {
+        self.follow_recovery()?;
         Ok(self.log.next_segment()?.map(|(header, bytes)| (header.position, bytes)))
+    }
+
+    /// The same, but only the header of a segment that is longer than `longest` bytes: so that it
+    /// need not be in memory.
+    pub fn try_next_within(
+        &mut self,
+        longest: usize,
+    ) -> Result<Option<(Header, Option<Bytes>)>, Error> {
+        self.follow_recovery()?;
+        self.log.next_within(longest)
+    }
+
+    /// A dataset that failed and recovered has opened its log again.
+    fn follow_recovery(&mut self) -> Result<(), Error> {
+        let Some(shared) = self.shared.upgrade() else { return Ok(()) };
+        let index = shared.log_index.lock().clone();
+        if !self.log.reads(&index) {
+            self.log = LogReader::new(index, self.log.position())?;
+        }
+        Ok(())
     }
 
     /// The last segment that was given.

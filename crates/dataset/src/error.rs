@@ -36,6 +36,9 @@ pub enum Error {
     /// recovered from its log, which the next use tries.
     #[error("the dataset stopped: {0}")]
     Failed(Arc<str>),
+    /// It had stopped before; nothing was written.
+    #[error("the dataset has stopped, and has not recovered yet: {0}")]
+    Stopped(Arc<str>),
     #[error("the dataset is closed on this node; get it again")]
     Closed,
     #[error("the dataset is quarantined on this node: {0}")]
@@ -75,6 +78,11 @@ impl Error {
         move |source| Self::Io { what, source: Arc::new(source) }
     }
 
+    /// What the disk said to somebody who keeps files beside a dataset's.
+    pub fn from_io(what: impl Into<String>, error: io::Error) -> Self {
+        Self::io(what)(error)
+    }
+
     pub(crate) fn corrupt(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into(), why: why.into() }
     }
@@ -111,6 +119,7 @@ impl Error {
             Self::Overloaded { .. }
                 | Self::DiskFull { .. }
                 | Self::Failed(_)
+                | Self::Stopped(_)
                 | Self::Closed
                 | Self::DeadlinePassed
         )

@@ -14,6 +14,8 @@
 //! - A position (epoch, txid) names one state, and every segment carries the rolling checksum
 //!   before and after it. A replica that disagrees goes into quarantine.
 //! - One thread at a time has the write connection, checkpoints included.
+//! - What a reader saw is told ([`Reader::glimpse`]) only once it is durable: SQLite shows a commit
+//!   before our log has it on the disk.
 //! - If the log cannot be made durable, the dataset stops: no acknowledgement, no readers, until
 //!   it was recovered from what is durable.
 //!
@@ -22,6 +24,7 @@
 //! [`StoreConfig::vfs`]. See the module `disk` for what counts as durable.
 
 mod archive;
+mod boot;
 mod checksum;
 mod config;
 mod core;
@@ -29,6 +32,7 @@ mod crashsafe;
 mod dataset;
 mod disk;
 mod error;
+mod flight;
 mod genesis;
 mod layout;
 mod log;
@@ -48,6 +52,7 @@ mod wal;
 pub use rusqlite;
 
 pub use archive::{Point, Target};
+pub use boot::BootTime;
 pub use checksum::{lock_page, page_hash};
 pub use config::{Settings, StoreConfig};
 pub use dataset::{Ack, Committed, Dataset, Role, Subscription};
@@ -55,7 +60,7 @@ pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Error, WriteError};
 pub use log::LogReader;
 pub use quarantine::SetAside;
-pub use reader::Reader;
+pub use reader::{Glimpse, Reader};
 pub use segment::{Compression, DecodeError, HEADER_LEN, Header, MAX_RAW_BODY, Segment};
 pub use snapshot::{Seeding, Snapshot};
 pub use store::{CreateOptions, Store};

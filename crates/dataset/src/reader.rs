@@ -12,6 +12,7 @@ use verge_types::Position;
 
 use crate::config::StoreConfig;
 use crate::error::Error;
+use crate::flight::Mark;
 use crate::shared::Shared;
 use crate::sqlite;
 
@@ -144,18 +145,28 @@ pub struct Reader {
     /// `None` only while being dropped.
     lane: Option<Lane>,
     shared: Arc<Shared>,
+    failures: u64,
 }
 
 impl Reader {
     pub(crate) fn check_out(shared: &Arc<Shared>) -> Result<Self, Error> {
+        // Before the check-out: a failure from then on ends the reader.
+        let failures = shared.failures();
         let lane = shared.pool.check_out().map_err(|error| shared.failure().unwrap_or(error))?;
-        Ok(Self { lane: Some(lane), shared: shared.clone() })
+        Ok(Self { lane: Some(lane), shared: shared.clone(), failures })
     }
 
     /// What a read transaction that begins now sees at least. It may see a little more: commits of
     /// the group whose sync is under way.
     pub fn position(&self) -> Position {
         self.shared.head().position
+    }
+
+    /// Stands for all that was read through this reader until now. What was read is not to be told
+    /// to anybody before the glimpse has settled.
+    pub fn glimpse(&self) -> Glimpse {
+        let mark = self.shared.flight.mark();
+        Glimpse { shared: self.shared.clone(), failures: self.failures, mark }
     }
 }
 
@@ -175,5 +186,48 @@ impl Drop for Reader {
         if let Some(lane) = self.lane.take() {
             self.shared.pool.check_in(lane);
         }
+    }
+}
+
+/// Something that was read, until it is durable.
+///
+/// SQLite shows a commit before our log has it on the disk. A reader that saw it waits for the sync
+/// that is under way, which is the only one it can have seen; mostly there is none.
+pub struct Glimpse {
+    shared: Arc<Shared>,
+    failures: u64,
+    mark: Mark,
+}
+
+impl Glimpse {
+    /// Resolves with a position that covers all that was read: durable, and no older.
+    ///
+    /// # Errors
+    /// `Failed` if it did not become durable: what was read never was.
+    pub async fn settled(self) -> Result<Position, Error> {
+        self.shared.flight.wait(self.mark).await;
+        self.told()
+    }
+
+    /// The same on this thread.
+    ///
+    /// # Errors
+    /// `Overloaded` if the disk takes longer than `longest`.
+    pub fn block(self, longest: Duration) -> Result<Position, Error> {
+        if self.shared.flight.block(self.mark, longest) {
+            return self.told();
+        }
+        let limit = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        Err(Error::Overloaded { what: "a read's wait for the disk, ms,", limit })
+    }
+
+    fn told(&self) -> Result<Position, Error> {
+        // Before the failures are counted: after one, the head may be another history's.
+        let position = self.shared.head().position;
+        if self.shared.failures() != self.failures {
+            let failure = self.shared.failure();
+            return Err(failure.unwrap_or(Error::Failed("what was read was not kept".into())));
+        }
+        Ok(position)
     }
 }

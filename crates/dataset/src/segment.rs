@@ -180,25 +180,21 @@ impl Draft {
         if raw_len > MAX_RAW_BODY {
             return None;
         }
-        let mut bytes = Vec::with_capacity(HEADER_LEN + usize::try_from(raw_len).ok()?);
-        bytes.resize(HEADER_LEN, 0);
-        for (number, _) in pages.clone() {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        for (_, page) in pages {
-            bytes.extend_from_slice(page);
-        }
-        let mut flags = 0;
-        if let Compression::Zstd(level) = compression {
-            let raw = &bytes[HEADER_LEN..];
-            if let Ok(small) = zstd::bulk::compress(raw, level)
-                && small.len() < raw.len()
-            {
-                flags = FLAG_ZSTD;
-                bytes.truncate(HEADER_LEN);
-                bytes.extend_from_slice(&small);
+        let raw_len = usize::try_from(raw_len).ok()?;
+        let small = match compression {
+            Compression::Zstd(level) => compressed(pages.clone(), raw_len, level),
+            Compression::None => None,
+        };
+        let (bytes, flags) = match small {
+            Some(bytes) => (bytes, FLAG_ZSTD),
+            None => {
+                let mut bytes = Vec::with_capacity(HEADER_LEN + raw_len);
+                bytes.resize(HEADER_LEN, 0);
+                put_body(pages, &mut bytes).ok()?;
+                (bytes, 0)
             }
-        }
+        };
+        let mut bytes = bytes;
         let header = Header {
             position: self.position,
             previous_epoch: self.previous_epoch,
@@ -216,6 +212,44 @@ impl Draft {
         bytes[..HEADER_LEN].copy_from_slice(&header.encode());
         Some(Bytes::from(bytes))
     }
+}
+
+/// Bodies longer than this are compressed as they are gathered, so that they are not in memory
+/// twice more.
+const GATHERED: usize = 1 << 20;
+
+/// Room for a header and the compressed body, if that is shorter than `raw_len`.
+fn compressed<'a>(
+    pages: impl Iterator<Item = (u32, &'a [u8])> + Clone,
+    raw_len: usize,
+    level: i32,
+) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; HEADER_LEN];
+    if raw_len <= GATHERED {
+        let mut raw = Vec::with_capacity(raw_len);
+        put_body(pages, &mut raw).ok()?;
+        bytes.extend_from_slice(&zstd::bulk::compress(&raw, level).ok()?);
+    } else {
+        let mut encoder = zstd::stream::write::Encoder::new(bytes, level).ok()?;
+        // Written into the frame, as one that is compressed at once has it.
+        encoder.set_pledged_src_size(Some(raw_len as u64)).ok()?;
+        put_body(pages, &mut encoder).ok()?;
+        bytes = encoder.finish().ok()?;
+    }
+    (bytes.len() < HEADER_LEN + raw_len).then_some(bytes)
+}
+
+fn put_body<'a>(
+    pages: impl Iterator<Item = (u32, &'a [u8])> + Clone,
+    out: &mut impl std::io::Write,
+) -> std::io::Result<()> {
+    for (number, _) in pages.clone() {
+        out.write_all(&number.to_le_bytes())?;
+    }
+    for (_, page) in pages {
+        out.write_all(page)?;
+    }
+    Ok(())
 }
 
 /// A decoded segment: both hashes hold, and the pages are plain.

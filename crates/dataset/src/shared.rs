@@ -9,10 +9,12 @@ use rusqlite::InterruptHandle;
 use tokio::sync::watch;
 use verge_types::{DatasetId, Position};
 
+use crate::boot::BootTime;
 use crate::config::{Settings, StoreConfig};
 use crate::core::{Core, Head, remove_wal};
 use crate::dataset::{Ack, Role};
 use crate::error::Error;
+use crate::flight::Flight;
 use crate::layout::Layout;
 use crate::queue::{Apply, Queue, Work};
 use crate::reader::Pool;
@@ -37,7 +39,10 @@ pub(crate) struct Shared {
     pub(crate) confirmed: watch::Sender<Position>,
     pub(crate) ack: Mutex<Ack>,
     /// No acknowledgement from this moment on.
-    fence: Mutex<Option<Instant>>,
+    fence: Mutex<Option<BootTime>>,
+    pub(crate) flight: Arc<Flight>,
+    /// How often it failed.
+    failures: AtomicU64,
     failed: Mutex<Option<(Arc<str>, Instant)>>,
     closed: AtomicBool,
     /// When the running job is interrupted, in ms of [`Self::clock`]; 0 if none runs.
@@ -56,7 +61,8 @@ impl Shared {
         config: &StoreConfig,
         layout: Layout,
     ) -> Result<Arc<Self>, Error> {
-        let core = Core::open(config, &layout)?;
+        let flight = Arc::<Flight>::default();
+        let core = Core::open(config, &layout, flight.clone())?;
         if core.state.id != id {
             return Err(Error::corrupt("a dataset's state", "it is another dataset's"));
         }
@@ -73,6 +79,8 @@ impl Shared {
             confirmed: watch::Sender::new(Position::default()),
             ack: Mutex::new(Ack::Local),
             fence: Mutex::new(None),
+            flight,
+            failures: AtomicU64::new(0),
             failed: Mutex::new(None),
             closed: AtomicBool::new(false),
             job_ends: AtomicU64::new(0),
@@ -105,6 +113,10 @@ impl Shared {
         self.duty.lock().1
     }
 
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::SeqCst)
+    }
+
     /// Why the dataset stopped, if it did.
     pub(crate) fn failure(&self) -> Option<Error> {
         let failed = self.failed.lock();
@@ -127,11 +139,11 @@ impl Shared {
     }
 
     fn is_fenced(&self) -> bool {
-        self.fence.lock().is_some_and(|at| Instant::now() >= at)
+        self.fence.lock().is_some_and(|at| BootTime::now() >= at)
     }
 
     /// From `at` on nothing is acknowledged; `None` lifts it.
-    pub(crate) fn set_fence(&self, at: Option<Instant>) {
+    pub(crate) fn set_fence(&self, at: Option<BootTime>) {
         *self.fence.lock() = at;
     }
 
@@ -145,6 +157,7 @@ impl Shared {
             *position = core.head.position;
             moved
         });
+        self.flight.land();
     }
 
     pub(crate) fn carry_out(self: &Arc<Self>, work: Work) {
@@ -166,6 +179,7 @@ impl Shared {
                         self.after(&mut slot, result);
                     }
                     (Err(error), _) => {
+                        let error = not_begun(error);
                         for job in jobs {
                             job.finish(Err(error.clone()));
                         }
@@ -180,7 +194,7 @@ impl Shared {
                         let result = opening.serve(core, self);
                         self.after(&mut slot, result);
                     }
-                    (Err(error), _) => opening.refuse(error),
+                    (Err(error), _) => opening.refuse(not_begun(error)),
                     (Ok(()), None) => {}
                 }
             }
@@ -258,7 +272,9 @@ impl Shared {
     /// From here on nothing is acknowledged or read. Comes before anybody is told of the error.
     pub(crate) fn stop(&self, error: &Error) {
         *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
+        self.failures.fetch_add(1, Ordering::SeqCst);
         self.pool.refuse();
+        self.flight.land();
     }
 
     /// Sees to it that there is a core, recovering from the log if the last one was thrown away.
@@ -275,7 +291,7 @@ impl Shared {
         if tried.is_some_and(|at| at.elapsed() < RECOVER_EVERY) || !self.pool.drain() {
             return Err(failure);
         }
-        match Core::open(&self.config, &self.layout) {
+        match Core::open(&self.config, &self.layout, self.flight.clone()) {
             Ok(core) => {
                 self.publish(&core);
                 *self.log_index.lock() = core.log.index().clone();
@@ -346,6 +362,15 @@ impl Shared {
         if self.wal_bytes.load(Ordering::Relaxed) >= self.settings().max_wal_bytes / 2 {
             self.pool.interrupt_older_than(self.settings().reader_deadline);
         }
+    }
+}
+
+/// What stopped the dataset before; whoever asks now has written nothing.
+fn not_begun(error: Error) -> Error {
+    match error {
+        Error::Failed(why) => Error::Stopped(why),
+        Error::Io { .. } | Error::Corrupt { .. } => Error::Stopped(error.to_string().into()),
+        other => other,
     }
 }
 

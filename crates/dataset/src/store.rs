@@ -25,6 +25,8 @@ use crate::state::{Duty, State};
 const KEEPER_TICK: Duration = Duration::from_millis(50);
 /// Folders whose making was not finished begin like this; no dataset's does.
 pub(crate) const UNFINISHED: &str = "~";
+/// Folders of what could not be opened and was made anew. No id begins so.
+const DAMAGED: &str = "!damaged-";
 
 /// How a dataset is made.
 #[derive(Clone, Copy, Debug)]
@@ -195,10 +197,13 @@ impl Store {
                 return Ok(dataset.clone());
             }
             let layout = self.layout(id);
-            if !self.disk().exists(&layout.state()) {
+            if !self.disk().exists(&layout.dir) {
                 drop(open);
                 self.forget(id);
                 return Err(Error::NotFound(id.clone()));
+            }
+            if !self.disk().exists(&layout.state()) {
+                return Err(Error::corrupt("a dataset's state", "it is missing"));
             }
             let dataset = self.open_now(id, layout)?;
             *open = Some(dataset.clone());
@@ -255,6 +260,31 @@ impl Store {
             .and_then(|()| self.disk().sync_dir(&going))
             .and_then(|()| self.disk().remove_dir_all(&going))
             .map_err(Error::io("removing a dataset"))
+    }
+
+    /// Moves the files of a dataset that cannot be opened out of the way, as they are, so that it
+    /// can be made anew; gives the folder where they are kept. For somebody to look at: they may
+    /// hold what is nowhere else.
+    ///
+    /// # Errors
+    /// `Exists` if it can be opened.
+    pub fn set_damaged_aside(&self, id: &DatasetId) -> Result<PathBuf, Error> {
+        let layout = self.layout(id);
+        let slot = self.slot(id);
+        let open = slot.open.lock();
+        if open.is_some() || self.open_now(id, layout.clone()).is_ok() {
+            return Err(Error::Exists(id.clone()));
+        }
+        let disk = self.disk();
+        let name = layout.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = (1..=u32::MAX)
+            .map(|number| self.inner.config.dir.join(format!("{DAMAGED}{name}-{number}")))
+            .find(|place| !disk.exists(place))
+            .ok_or_else(|| Error::corrupt("a dataset", "it was set aside too often"))?;
+        disk.rename(&layout.dir, &place)
+            .and_then(|()| sync_parent(disk, &place))
+            .map_err(Error::io("setting a damaged dataset aside"))?;
+        Ok(place)
     }
 
     /// Closes a dataset; `false` if readers are out. The next `get` opens it again; handles from

@@ -82,7 +82,7 @@ fn listen(
                     return Ok(());
                 }
                 let job: Box<dyn GroupJob> = Box::new(Last(reply));
-                return core.settle(vec![job], shared);
+                return core.settle(vec![(job, Ok(()))], shared);
             }
             Ok(Order::Rollback(reply)) => {
                 core.rollback()?;

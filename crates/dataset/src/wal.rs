@@ -13,6 +13,8 @@ const WAL_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 /// Little-endian checksums; the low bit set means big-endian.
 const MAGIC: u32 = 0x377f_0682;
+/// More than this, in bytes, is a large transaction.
+const LARGE: usize = 64 << 20;
 /// Bytes read at once, at least one frame.
 const CHUNK: usize = 1 << 20;
 
@@ -50,6 +52,14 @@ impl WalPages {
             self.images.extend_from_slice(page);
         } else {
             self.images[at..at + self.page_size].copy_from_slice(page);
+        }
+    }
+
+    /// Room for a large transaction at once: growing by doubling would take it twice.
+    fn expect(&mut self, frames: u32) {
+        let bytes = frames as usize * self.page_size;
+        if bytes > LARGE {
+            self.images.reserve_exact(bytes);
         }
     }
 
@@ -111,6 +121,7 @@ impl WalCursor {
         let frame_len = FRAME_HEADER + page_size as usize;
         let per_chunk = u32::try_from((CHUNK / frame_len).max(1)).unwrap_or(1);
         let mut buffer = Vec::new();
+        into.expect(end.saturating_sub(self.frames));
         let mut committed = self.frames == end;
         while self.frames < end {
             let count = per_chunk.min(end - self.frames) as usize;

@@ -1,28 +1,31 @@
-//! The node's monotonic clock, as the cores read it.
+//! The node's clock, as the cores read it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use verge_dataset::BootTime;
 use verge_replicate::Moment;
 
+/// Counts the time in which the machine was suspended too: a lease does not stand still while a
+/// laptop sleeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    start: Instant,
+    start: BootTime,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: BootTime::now() }
     }
 
     /// Never 0, which stands for "not known" where a moment is kept as a number.
     pub(crate) fn now(&self) -> Moment {
-        let micros = self.start.elapsed().as_micros();
+        let micros = BootTime::now().since(self.start).as_micros();
         Moment(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
     }
 
-    pub(crate) fn instant(&self, at: Moment) -> Instant {
-        let far = Duration::from_secs(100 * 365 * 24 * 3600);
-        self.start + Duration::from_micros(at.0).min(far)
+    /// The same moment as the dataset's leases have it. Not later.
+    pub(crate) fn boot_time(&self, at: Moment) -> BootTime {
+        self.start.after(Duration::from_micros(at.0.saturating_sub(1)))
     }
 }
 

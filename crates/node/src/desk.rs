@@ -20,7 +20,7 @@ pub(crate) struct Standing {
     pub(crate) ours: Option<u64>,
     /// The data here may not be used.
     pub(crate) quarantined: bool,
-    /// The data here came from somewhere: it may be shown though it may be old.
+    /// The data here was whole at some time: it may be shown though it may be old.
     pub(crate) has_history: bool,
     /// A follower in a session, with all that its upstream had at some time of this process.
     pub(crate) synced: bool,
@@ -69,6 +69,15 @@ impl Gate {
 
     pub(crate) fn close(&self) {
         self.open.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.inside.load(Ordering::SeqCst)
     }
 
     /// Returns once nobody is inside. Only of use while the gate is closed.
@@ -120,8 +129,7 @@ impl Desk {
 
     /// May writes begin here now?
     pub(crate) fn is_primary(&self) -> bool {
-        self.gate.open.load(Ordering::SeqCst)
-            && self.clock.now().0 < self.until.load(Ordering::SeqCst)
+        self.gate.is_open() && self.clock.now().0 < self.until.load(Ordering::SeqCst)
     }
 
     /// Lets a write in, if this node is primary.
@@ -186,6 +194,11 @@ impl Desk {
     /// What this node's history, which stands at `txid`, says of a position.
     pub(crate) fn coverage(&self, position: Position, txid: u64) -> Coverage {
         self.standing.borrow().lineage.covers(position, txid)
+    }
+
+    /// Asked on the writer's thread, right before a write runs: the same term still.
+    pub(crate) fn still_leads(&self, ours: Option<u64>) -> bool {
+        self.is_primary() && self.standing.borrow().ours == ours
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn unavailable(message: impl Into<String>) -> SqlError {
 
 /// For apps: it may have been written; it must not be sent again without a look.
 pub(crate) fn outcome_unknown(message: impl std::fmt::Display) -> SqlError {
-    SqlError::new(ErrorKind::Internal, format!("write_outcome_unknown: {message}"))
+    SqlError::outcome_unknown(message)
 }
 
 /// A dataset's error in an app's words.

@@ -100,7 +100,7 @@ async fn forward(
     let request = SqlRequest::decode(&bytes)?;
     let entry = node.open(dataset, false).await.map_err(|error| unavailable(error.public()))?;
     // A read that must be fresher than what is here goes to the primary too; it does not wait.
-    let waits = entry.database.may_write(&request);
+    let waits = !entry.database.only_reads(&request);
     let mut bytes = Bytes::from(bytes);
     let mut fixed = None;
     let begins = match request {

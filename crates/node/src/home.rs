@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use verge_dataset::rusqlite::Connection;
 use verge_dataset::{Committed, Dataset, Reader, Store, WriteError, WriteTransaction};
-use verge_replicate::Coverage;
-use verge_services::sql::{Boxed, Home, HomeTransaction, SqlError};
-use verge_types::{CutOff, DatasetId, Position};
+use verge_services::sql::{
+    Boxed, Home, HomeTransaction, LONGEST_SETTLING, SqlError, not_read, settled,
+};
+use verge_types::{Coverage, CutOff, DatasetId, Position};
 
 use crate::desk::{Desk, Pass};
 use crate::error::{outcome_unknown, sql, unavailable};
@@ -34,11 +35,6 @@ impl AsRef<Desk> for AtDesk {
 }
 
 impl NodeHome {
-    /// What this node's history says of a position: whether it is in it, may come, or is lost.
-    pub fn coverage(&self, position: Position) -> Coverage {
-        self.desk.coverage(position, self.position().txid)
-    }
-
     /// What becomes of writes here while the primary cannot be reached, from now on.
     pub fn when_cut_off(&self, when_cut_off: CutOff) {
         self.desk.queue.set(when_cut_off);
@@ -83,7 +79,32 @@ impl NodeHome {
     ) -> Result<(T, Position), SqlError> {
         let (_pass, ours) = self.enter()?;
         let dataset = self.dataset()?;
+        let job = self.at_its_turn(ours, None, dataset.clone(), job);
         self.in_term(ours, dataset.write_long(longest, job)).await
+    }
+
+    /// The job, decided on again when its turn has come: while it waited the lease may have run
+    /// out, another term begun, or a restore changed the history under it.
+    fn at_its_turn<T>(
+        &self,
+        ours: Option<u64>,
+        after: Option<Position>,
+        here: Arc<Dataset>,
+        job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static {
+        let desk = self.desk.clone();
+        move |conn: &Connection| {
+            if !desk.still_leads(ours) {
+                return Err(unavailable("the database's primary is moving"));
+            }
+            match after.map(|seen| (seen, desk.coverage(seen, here.position().txid))) {
+                Some((seen, Coverage::Lost)) => Err(SqlError::history_lost(seen)),
+                Some((_, Coverage::NotYet)) => {
+                    Err(unavailable("the database has not reached what the session has seen"))
+                }
+                _ => job(conn),
+            }
+        }
     }
 
     async fn in_term<T>(
@@ -135,8 +156,31 @@ impl Home for NodeHome {
         self.desk.is_primary()
     }
 
+    fn is_readable(&self) -> bool {
+        !self.desk.standing().quarantined
+    }
+
     fn staleness(&self) -> Option<Duration> {
         self.desk.staleness()
+    }
+
+    fn coverage(&self, position: Position) -> Coverage {
+        self.desk.coverage(position, self.position().txid)
+    }
+
+    fn is_settling(&self) -> bool {
+        self.store.get(&self.desk.id).is_ok_and(|dataset| dataset.is_settling())
+    }
+
+    fn settled(&self, reader: &Reader, strong: bool) -> Boxed<'static, Result<Position, SqlError>> {
+        match self.dataset() {
+            Ok(dataset) => Box::pin(settled(dataset, reader.glimpse(), strong)),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn settle(&self, reader: &Reader) -> Result<Position, SqlError> {
+        reader.glimpse().block(LONGEST_SETTLING).map_err(|error| not_read(&error))
     }
 
     fn reader(&self) -> Result<Reader, SqlError> {
@@ -150,11 +194,11 @@ impl Home for NodeHome {
                 Ok(reader) => return Ok(reader),
                 // A snapshot is taking its place, or it was cold.
                 Err(error @ verge_dataset::Error::Closed) => last = error,
-                Err(error) => return Err(sql(&error)),
+                Err(error) => return Err(not_read(&error)),
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Err(sql(&last))
+        Err(not_read(&last))
     }
 
     fn wait_for(&self, position: Position, longest: Duration) -> Boxed<'_, bool> {
@@ -164,11 +208,13 @@ impl Home for NodeHome {
 
     fn write<T: Send + 'static>(
         &self,
+        after: Option<Position>,
         job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
     ) -> Boxed<'_, Result<(T, Position), SqlError>> {
         Box::pin(async move {
             let (_pass, ours) = self.enter()?;
             let dataset = self.dataset()?;
+            let job = self.at_its_turn(ours, after, dataset.clone(), job);
             self.in_term(ours, dataset.write(job)).await
         })
     }
@@ -182,6 +228,9 @@ impl Home for NodeHome {
                 inner = dataset.begin(deadline) => inner.map_err(|error| sql(&error))?,
                 () = self.term_ends(ours) => return Err(unavailable("another primary took over")),
             };
+            if !self.desk.still_leads(ours) {
+                return Err(unavailable("the database's primary is moving"));
+            }
             Ok(NodeTransaction { inner, pass, ours })
         })
     }
@@ -227,5 +276,46 @@ fn flatten(error: WriteError<SqlError>) -> SqlError {
     match error {
         WriteError::Job(error) => error,
         WriteError::Dataset(error) => sql(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use verge_replicate::Moment;
+    use verge_services::sql::{ErrorKind, Freshness, Query};
+
+    use crate::{Node, NodeConfig};
+
+    use super::*;
+
+    /// It had come in while the lease ran, and waited for the writer.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_whose_lease_ran_out_while_it_waited_does_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            NodeConfig::new(folder.path(), "iad-1".parse().unwrap(), "iad".parse().unwrap());
+        let node = Node::start(config).await.unwrap();
+        let db = node.database(&"app/main".parse().unwrap()).await.unwrap();
+        db.exec("CREATE TABLE t (v)".to_owned(), None).await.unwrap();
+        let holder = db.begin(Duration::from_secs(30)).await.unwrap();
+        let insert = Query::new("INSERT INTO t VALUES (1)", vec![]);
+        let any = Freshness::default();
+        let waiting = tokio::spawn({
+            let db = db.clone();
+            async move { db.query(&any, insert, None).await }
+        });
+        let desk = db.home().desk.clone();
+        while desk.gate.count() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The dataset's own fence would refuse it as well, if it came in time.
+        desk.set_until(Moment(1));
+        holder.rollback().await.unwrap();
+        let refused = waiting.await.unwrap().unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
+        let count = Query::new("SELECT count(*) FROM t", vec![]);
+        let read = db.query(&any, count, None).await.unwrap();
+        assert_eq!(read.value.rows.values, [verge_services::sql::Value::Integer(0)]);
+        node.shutdown().await;
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use verge_dataset::{CreateOptions, Dataset, Error as DatasetError, Role, Store};
 use verge_fabric::{MessageStream, Peer};
+use verge_replicate::follow::Health;
 use verge_replicate::wire::{self, Message};
 use verge_replicate::{Lineage, Moment, NodeId};
 use verge_services::sql::{Database, Node as SqlNode};
@@ -146,7 +147,8 @@ impl Inner {
             return Ok(entry.clone());
         }
         if self.transport.is_none() {
-            self.lead_alone(&entry, &dataset);
+            let lineage = self.lineage_alone(id, &dataset).await?;
+            self.lead_alone(&entry, &dataset, lineage);
             drop(task);
             return Ok(entry);
         }
@@ -188,13 +190,27 @@ impl Inner {
         }
     }
 
+    /// Where the history of a dataset comes from that this node leads without others. One that was
+    /// in a fleet has a lineage, so that bookmarks of those times are still judged rightly.
+    async fn lineage_alone(&self, id: &DatasetId, dataset: &Dataset) -> Result<Lineage, Error> {
+        let epoch = dataset.epoch();
+        let mut meta = self.load_meta(id.clone()).await?.unwrap_or_default();
+        if meta.lineage.terms().is_empty() {
+            // An epoch above none cannot be refused.
+            let _ = meta.lineage.begin(epoch, 0);
+        } else if meta.lineage.epoch() < epoch {
+            // First thing after it was promoted here: nothing was written in this epoch yet.
+            let begun = meta.lineage.begin(epoch, dataset.position().txid);
+            begun.map_err(|error| Error::Config(error.to_string()))?;
+            self.save_meta(id.clone(), meta.clone()).await?;
+        }
+        Ok(meta.lineage)
+    }
+
     /// A node without others is primary of all that it has.
-    fn lead_alone(&self, entry: &Entry, dataset: &Dataset) {
+    fn lead_alone(&self, entry: &Entry, dataset: &Dataset, lineage: Lineage) {
         let epoch = dataset.epoch();
         let me = self.roster.me;
-        let mut lineage = Lineage::default();
-        // An epoch above none cannot be refused.
-        let _ = lineage.begin(epoch, 0);
         entry.desk.change(|standing| {
             standing.awake = true;
             standing.primary = Some(me);
@@ -210,9 +226,10 @@ impl Inner {
     }
 
     async fn find(&self, id: &DatasetId, make: bool) -> Result<Arc<Dataset>, Error> {
-        let (store, id) = (self.store.clone(), id.clone());
+        let (store, metas, id) = (self.store.clone(), self.metas.clone(), id.clone());
         let alone = self.transport.is_none();
         let leads = alone || (self.config.register.is_none() && self.home() == self.roster.me);
+        let follows = !leads && self.roster.voters.len() > 1;
         let finding = move || match store.get(&id) {
             Err(DatasetError::NotFound(_)) if make => {
                 let options = CreateOptions::default();
@@ -226,6 +243,19 @@ impl Inner {
                     Err(DatasetError::Exists(_)) => store.get(&id),
                     made => made,
                 }
+            }
+            // Others have it, and will seed it again.
+            Err(error @ DatasetError::Corrupt { .. }) if follows => {
+                // It does not vote until then: what it has acknowledged is not in it any more.
+                let io = |error| DatasetError::from_io("writing a replica's state", error);
+                let known = metas.load(&id).map_err(io)?.unwrap_or_default();
+                let fence = known.fence.max(known.lineage.epoch());
+                let health = Health::Quarantined;
+                metas.save(&id, &Meta { fence, health, ..Meta::default() }).map_err(io)?;
+                let kept = store.set_damaged_aside(&id)?;
+                tracing::error!(dataset = %id, %error, kept = %kept.display(),
+                    "a copy is damaged: it is set aside, and made anew from its primary");
+                store.create_replica(&id, CreateOptions::default())
             }
             found => found,
         };

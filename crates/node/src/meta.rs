@@ -1,5 +1,5 @@
 //! What a node promised and knows about a dataset's history, on disk beside it: the fence, the
-//! lineage, whether its data may be used.
+//! lineage, whether its data may be read.
 //!
 //! A small text ended by a hash, replaced crash-safely. Missing means a dataset that never took
 //! part; unreadable is an error and never 'start at 0'.
@@ -21,7 +21,6 @@ pub(crate) struct Meta {
     /// Epochs below it are refused.
     pub(crate) fence: u64,
     pub(crate) lineage: Lineage,
-    /// Whether the data may be used.
     pub(crate) health: Health,
     /// A snapshot is about to take the data's place, or has: where it ends, its checksum and its
     /// lineage. Data and lineage change in one step by this: see [`Meta::settle`].
@@ -193,7 +192,7 @@ mod tests {
         Lineage::from_terms(terms).unwrap()
     }
 
-    fn samples() -> [Meta; 3] {
+    fn samples() -> [Meta; 4] {
         let seeding = Seeding {
             position: Position::new(2, 9),
             checksum: u64::MAX,
@@ -201,8 +200,9 @@ mod tests {
         };
         [
             Meta::default(),
-            Meta { fence: 4, lineage: lineage(&[(1, 0)]), health: Health::Diverged, seeding: None },
-            Meta { seeding: Some(seeding), ..Meta::default() },
+            Meta { fence: 4, lineage: lineage(&[(1, 0)]), ..Meta::default() },
+            Meta { health: Health::Diverged, ..Meta::default() },
+            Meta { health: Health::Quarantined, seeding: Some(seeding), ..Meta::default() },
         ]
     }
 
@@ -233,8 +233,9 @@ mod tests {
         let mut installed = meta.clone();
         assert!(installed.settle(Position::new(2, 9), u64::MAX));
         assert_eq!(installed.lineage, lineage(&[(1, 0), (2, 7)]));
+        assert_eq!(installed.health, Health::Sound);
         let mut not = meta;
         assert!(not.settle(Position::new(1, 3), 5));
-        assert_eq!(not, Meta::default());
+        assert_eq!(not, Meta { health: Health::Quarantined, ..Meta::default() });
     }
 }

@@ -27,6 +27,7 @@ mod jitter;
 mod node;
 
 pub use ack::{AckMode, Failover};
-pub use lineage::{Coverage, Lineage, Term};
+pub use lineage::{Lineage, Term};
 pub use node::NodeId;
 pub use time::Moment;
+pub use verge_types::Coverage;

@@ -8,7 +8,7 @@
 //! reaches the entry's base: then it has all that the epoch's primary began with. That makes
 //! `rank` comparable in elections, as a no-op entry at the head of a term would.
 
-use verge_types::Position;
+use verge_types::{Coverage, Position};
 
 /// Epochs that a lineage remembers; a change of primary every minute fills it in 17 hours, and
 /// bookmarks older than that are answered as lost.
@@ -20,17 +20,6 @@ pub struct Term {
     pub epoch: u64,
     /// The last transaction of the history it took over; its own begin one later.
     pub base: u64,
-}
-
-/// What a history says about a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coverage {
-    /// It is in here.
-    Covered,
-    /// It may come: it lies beyond what this history has.
-    NotYet,
-    /// It is not part of this history and never will be: a failover or a restore cut it off.
-    Lost,
 }
 
 /// The epochs of a history, oldest first.

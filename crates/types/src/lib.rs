@@ -22,7 +22,7 @@ pub use deployment::{
 pub use fault::{Blame, Fault};
 pub use id::{AppName, DeploymentId, InvalidName, RequestId};
 pub use limits::{Limit, LimitOverrideError, Limits, Unit, parse_quantity};
-pub use position::{Bookmark, DatasetId, InvalidText, PopName, Position};
+pub use position::{Bookmark, Coverage, DatasetId, InvalidText, PopName, Position};
 pub use request::{ClientInfo, Geo, RequestContext, Scheme, TraceContext};
 pub use service::{BoxFuture, Resolve, Routed, Service};
 pub use session::{

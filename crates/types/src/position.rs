@@ -111,6 +111,17 @@ impl fmt::Display for PopName {
     }
 }
 
+/// What a history says about a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// It is in here.
+    Covered,
+    /// It may come: it lies beyond what this history has.
+    NotYet,
+    /// It is not part of this history and never will be: a failover or a restore cut it off.
+    Lost,
+}
+
 /// A point in a dataset's history: the primary's term, and how many groups of transactions
 /// were committed since the dataset was made. Later is greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -27,6 +27,9 @@ pub(crate) trait GroupJob: Send {
 /// `Ok(None)`: the job itself wanted no commit.
 pub(crate) type Outcome = Result<Option<Head>, Error>;
 
+/// Whether a job committed; `Err(None)`: it wanted not to.
+pub(crate) type Ran = Result<(), Option<Error>>;
+
 impl Core {
     /// Runs and commits jobs. On error the core must be thrown away, and the jobs have been told.
     pub(crate) fn run_group(
@@ -34,7 +37,7 @@ impl Core {
         jobs: Vec<Box<dyn GroupJob>>,
         shared: &Shared,
     ) -> Result<(), Error> {
-        let mut committed = Vec::with_capacity(jobs.len());
+        let mut done = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             if job.abandoned() {
                 continue;
@@ -43,18 +46,19 @@ impl Core {
             let result = self.run_one(&mut *job);
             shared.job_ended();
             match result {
-                Ok(true) => committed.push(job),
-                Ok(false) => job.finish(Ok(None)),
-                Err(error) => job.finish(Err(error)),
+                Ok(true) => done.push((job, Ok(()))),
+                Ok(false) => done.push((job, Err(None))),
+                Err(error) => done.push((job, Err(Some(error)))),
             }
         }
-        self.settle(committed, shared)
+        self.settle(done, shared)
     }
 
-    /// Makes what was committed durable and tells the jobs.
+    /// Makes what was committed durable and tells the jobs; also those that did not commit, since
+    /// what they say may come from what others of the group committed before them.
     pub(crate) fn settle(
         &mut self,
-        committed: Vec<Box<dyn GroupJob>>,
+        done: Vec<(Box<dyn GroupJob>, Ran)>,
         shared: &Shared,
     ) -> Result<(), Error> {
         let captured = self.capture();
@@ -69,8 +73,12 @@ impl Core {
                 Err(Error::Failed(error.to_string().into()))
             }
         };
-        for job in committed {
-            job.finish(outcome.clone());
+        for (job, ran) in done {
+            job.finish(match (ran, &outcome) {
+                (Ok(()), _) | (Err(None), Err(_)) => outcome.clone(),
+                (Err(None), Ok(_)) => Ok(None),
+                (Err(Some(error)), _) => Err(error),
+            });
         }
         captured.map(drop)
     }
@@ -99,6 +107,7 @@ impl Core {
 
     /// A commit that fails (a deferred constraint, a full disk) is rolled back.
     pub(crate) fn commit(&self) -> Result<(), Error> {
+        self.flight.begin();
         self.statement("COMMIT").or_else(|error| self.rollback().and(Err(error)))
     }
 

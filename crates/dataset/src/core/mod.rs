@@ -26,6 +26,7 @@ use crate::checksum::PageHashes;
 use crate::config::StoreConfig;
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
+use crate::flight::Flight;
 use crate::layout::Layout;
 use crate::log::Log;
 use crate::sqlite;
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     image: Option<std::thread::JoinHandle<Result<(), Error>>>,
     pub(crate) state: State,
     pub(crate) head: Head,
+    /// Told before each commit.
+    pub(crate) flight: Arc<Flight>,
     pub(crate) layout: Layout,
     pub(crate) config: StoreConfig,
 }
@@ -66,7 +69,11 @@ pub(crate) struct Core {
 impl Core {
     /// Opens a dataset's files, and brings the database to the log's end. No connection to it may
     /// be open.
-    pub(crate) fn open(config: &StoreConfig, layout: &Layout) -> Result<Self, Error> {
+    pub(crate) fn open(
+        config: &StoreConfig,
+        layout: &Layout,
+        flight: Arc<Flight>,
+    ) -> Result<Self, Error> {
         let disk = &config.disk;
         let mut state = State::load(&**disk, &layout.state())?;
         let log = Log::open(
@@ -99,6 +106,7 @@ impl Core {
             image: None,
             state,
             head,
+            flight,
             layout: layout.clone(),
             config: config.clone(),
         };

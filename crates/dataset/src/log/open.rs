@@ -31,7 +31,7 @@ impl Log {
         while let Some(first) = firsts.last().copied() {
             let path = probe.path(first);
             let file = disk.open(&path, false).map_err(Error::io("opening a log file"))?;
-            let tail = scan(&*file, tag)?;
+            let tail = scan(&*file, tag, first)?;
             let Some((last, len)) = tail else {
                 // Made, but never with a durable segment.
                 disk.remove_file(&path).map_err(Error::io("removing an empty log file"))?;
@@ -78,9 +78,9 @@ fn first_header(index: &LogIndex, first: Position) -> Result<Header, Error> {
         .map_err(|error| Error::corrupt("a log file", error.to_string()))
 }
 
-/// Finds the last whole record of a file: its header, and where it ends. Cuts off what follows if
-/// that was never durable.
-fn scan(file: &dyn DiskFile, tag: u32) -> Result<Option<(Header, u64)>, Error> {
+/// Finds the last whole record of a file that begins with `first`: its header, and where it ends.
+/// Cuts off what follows if that was never durable.
+fn scan(file: &dyn DiskFile, tag: u32, first: Position) -> Result<Option<(Header, u64)>, Error> {
     let io = |error: io::Error| Error::io("reading the log's last file")(error);
     let len = file.size().map_err(io)?;
     let mut at = 0;
@@ -100,7 +100,9 @@ fn scan(file: &dyn DiskFile, tag: u32) -> Result<Option<(Header, u64)>, Error> {
     if at < len {
         let mut rest = vec![0; usize::try_from(len - at).unwrap_or(0)];
         file.read_exact_at(&mut rest, at).map_err(io)?;
-        let durable = last.as_ref().map_or(0, |last| last.position.txid);
+        // Without a whole record: all that comes before the file, which its first record says.
+        let before = first.txid.saturating_sub(1);
+        let durable = last.as_ref().map_or(before, |last| last.position.txid);
         if record::claims_more_durable_than(durable, &rest) {
             return Err(Error::corrupt("the log", "a segment that was durable does not hold"));
         }

@@ -63,6 +63,10 @@ impl LogReader {
         Ok(reader)
     }
 
+    pub(crate) fn reads(&self, index: &Arc<LogIndex>) -> bool {
+        Arc::ptr_eq(&self.index, index)
+    }
+
     /// The last segment read, or where reading began.
     pub fn position(&self) -> Position {
         self.after
@@ -71,6 +75,15 @@ impl LogReader {
     /// The next durable segment, or `None` at the end of what is durable now. Reads files, mostly
     /// from the page cache; does not wait.
     pub fn next_segment(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
+        let next = self.next_within(usize::MAX)?;
+        Ok(next.and_then(|(header, bytes)| Some((header, bytes?))))
+    }
+
+    /// The same, but only the header of a segment that is longer than `longest` bytes.
+    pub fn next_within(
+        &mut self,
+        longest: usize,
+    ) -> Result<Option<(Header, Option<Bytes>)>, Error> {
         if self.place.is_none() {
             let start = {
                 let files = self.index.files.lock();
@@ -91,13 +104,17 @@ impl LogReader {
             return Err(damaged());
         }
         let Some((_, file, _)) = &self.place else { return Ok(None) };
+        if header.encoded_len() > longest {
+            self.step(&header);
+            return Ok(Some((header, None)));
+        }
         let mut bytes = vec![0; header.encoded_len()];
         file.read_exact_at(&mut bytes, at).map_err(Error::io("reading the log"))?;
         if !Segment::check(&header, &bytes) {
             return Err(damaged());
         }
         self.step(&header);
-        Ok(Some((header, bytes.into())))
+        Ok(Some((header, Some(bytes.into()))))
     }
 
     /// The next record's header and where its segment begins; moves to the next file at the end

@@ -1,129 +1,21 @@
 //! A disk that fails: what was acknowledged is kept, what could not be made durable is not
 //! acknowledged, and the dataset says so.
 
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use verge_dataset::{
-    CreateOptions, Disk, DiskFile, Error, RealDisk, Store, StoreConfig, WriteError,
-};
+use verge_dataset::{CreateOptions, Error, WriteError};
 
+use crate::faulty::faulty;
 use crate::harness::*;
-
-/// What to do to files of the log.
-#[derive(Default)]
-struct Plan {
-    fail_syncs: AtomicU32,
-    /// Bytes that the log may still be written, if not 0.
-    room: AtomicU64,
-    free: AtomicU64,
-}
-
-struct FaultyDisk(Arc<Plan>);
-
-struct FaultyFile(Arc<dyn DiskFile>, Arc<Plan>);
-
-impl DiskFile for FaultyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        // Short reads, as a disk may give them.
-        let len = buffer.len().min(1000);
-        self.0.read_at(&mut buffer[..len], offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let room = self.1.room.load(Ordering::SeqCst);
-        if room != 0 && room < bytes.len() as u64 {
-            self.0.write_all_at(&bytes[..bytes.len() / 2], offset)?;
-            return Err(io::Error::from_raw_os_error(libc_enospc()));
-        }
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let left = &self.1.fail_syncs;
-        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
-            return Err(io::Error::other("input/output error"));
-        }
-        self.0.sync_data()
-    }
-}
-
-fn libc_enospc() -> i32 {
-    28
-}
-
-impl Disk for FaultyDisk {
-    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = RealDisk.open(path, create)?;
-        let log = path.extension().is_some_and(|extension| extension == "log");
-        Ok(if log { Arc::new(FaultyFile(file, self.0.clone())) } else { file })
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_file(path)
-    }
-
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir_all(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        RealDisk.exists(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        match self.0.free.load(Ordering::SeqCst) {
-            0 => RealDisk.free_bytes(dir),
-            free => Ok(free),
-        }
-    }
-
-    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.clone_file(from, to)
-    }
-}
-
-fn faulty() -> (Store, Arc<Plan>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let plan = Arc::new(Plan::default());
-    let config =
-        StoreConfig { disk: Arc::new(FaultyDisk(plan.clone())), ..StoreConfig::new(folder.path()) };
-    (Store::open(config).unwrap(), plan, folder)
-}
 
 /// Tries until the dataset has recovered.
 async fn until_it_writes(dataset: &verge_dataset::Dataset, text: &str) {
     for _ in 0..100 {
         match try_sql(dataset, text).await {
             Ok(_) => return,
-            Err(WriteError::Dataset(Error::Failed(_))) => {}
+            Err(WriteError::Dataset(Error::Stopped(_))) => {}
             Err(error) => panic!("{error}"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -141,6 +33,9 @@ async fn a_failed_sync_is_not_acknowledged_and_leaves_no_trace() {
     let error = dataset_error(try_sql(&dataset, "INSERT INTO t VALUES (2)").await);
     assert!(matches!(error, Error::Failed(_)), "{error}");
     assert!(matches!(dataset.reader(), Err(Error::Failed(_))), "it is not readable either");
+    // Of the first nobody knows; the next has certainly not begun.
+    let next = dataset_error(try_sql(&dataset, "INSERT INTO t VALUES (3)").await);
+    assert!(matches!(next, Error::Stopped(_)) && next.retry(), "{next}");
     assert_eq!(dataset.checksum(), before);
     until_it_writes(&dataset, "INSERT INTO t VALUES (10)").await;
     assert_eq!(number(&dataset, "SELECT sum(x) FROM t"), 11);
@@ -148,6 +43,20 @@ async fn a_failed_sync_is_not_acknowledged_and_leaves_no_trace() {
     let copy = tempfile::tempdir().unwrap();
     crate::harness::copy(folder.path(), copy.path());
     same(&dataset, &open(copy.path(), settings()).get(&id("d")).unwrap());
+}
+
+/// It opened its log again, and whoever reads it goes on there.
+#[tokio::test]
+async fn a_subscription_goes_on_after_a_failure() {
+    let (store, plan, _folder) = faulty();
+    let dataset = store.create(&id("d"), CreateOptions::default()).unwrap();
+    let made = sql(&dataset, "CREATE TABLE t(x)").await;
+    let mut log = dataset.subscribe(made).unwrap();
+    plan.fail_syncs.store(1, Ordering::SeqCst);
+    dataset_error(try_sql(&dataset, "INSERT INTO t VALUES (2)").await);
+    until_it_writes(&dataset, "INSERT INTO t VALUES (10)").await;
+    let next = tokio::time::timeout(Duration::from_secs(30), log.next()).await.unwrap().unwrap();
+    assert_eq!(next.0, dataset.position());
 }
 
 #[tokio::test]

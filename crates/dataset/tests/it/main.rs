@@ -4,9 +4,12 @@
 
 mod copies;
 mod faults;
+mod faulty;
+mod glimpse;
 mod harness;
 mod kill;
 mod large;
+mod power;
 mod primary;
 mod replica;
 mod store;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use verge_dataset::{Error, Role, WriteError, rusqlite};
+use verge_dataset::{BootTime, Error, Role, WriteError, rusqlite};
 use verge_types::Position;
 
 use crate::harness::*;
@@ -310,7 +310,7 @@ async fn fenced_primaries_acknowledge_nothing() {
     let node = Node::new();
     let dataset = create(&node, 4096);
     sql(&dataset, "CREATE TABLE t(x)").await;
-    dataset.lease_until(Some(Instant::now() + Duration::from_secs(60)));
+    dataset.lease_until(Some(BootTime::now().after(Duration::from_secs(60))));
     sql(&dataset, "INSERT INTO t VALUES (1)").await;
     dataset.fence();
     let error = dataset_error(try_sql(&dataset, "INSERT INTO t VALUES (1)").await);
@@ -322,4 +322,21 @@ async fn fenced_primaries_acknowledge_nothing() {
     let recovered = again.store.get(&id("app/main")).unwrap();
     assert_eq!(recovered.role(), Role::Primary { epoch: 2 });
     same(&dataset, &recovered);
+}
+
+#[tokio::test]
+async fn what_a_later_epoch_confirms_confirms_no_write_of_an_earlier_one() {
+    let node = Node::new();
+    let dataset = create(&node, 4096);
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    dataset.set_ack(verge_dataset::Ack::Remote);
+    let mut written = dataset.watch();
+    let writing = tokio::spawn({
+        let dataset = dataset.clone();
+        async move { try_sql(&dataset, "INSERT INTO t VALUES (1)").await }
+    });
+    written.wait_for(|position| position.txid == 2).await.unwrap();
+    dataset.confirm(Position::new(2, 1));
+    let error = dataset_error(writing.await.unwrap());
+    assert!(matches!(error, Error::Unconfirmed(_)), "{error}");
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use deno_core::{GarbageCollected, OpState, ToV8, op2, v8};
 use verge_services::sql::{
-    Answer, Freshness, Home as _, Local, Outcome, Query, Session, SharedStop, Stats,
+    Answer, ErrorKind, Freshness, Home as _, Local, Outcome, Query, Session, SharedStop, SqlError,
+    Stats,
 };
 use verge_telemetry::Level;
 use verge_types::Position;
@@ -137,6 +138,13 @@ impl SqlHandle {
         advance(session, position);
     }
 
+    /// A history that is gone does not lock the client out: its next request begins anew.
+    fn gone(&self, client: &verge_types::Session, error: &SqlError) {
+        if error.kind == ErrorKind::HistoryLost {
+            client.forget(self.database.home().id());
+        }
+    }
+
     /// Says on `Server-Timing` where a read was served.
     fn time(&self, client: &verge_types::Session, primary: bool, took: Duration) {
         if !client.is_on() {
@@ -242,6 +250,7 @@ pub async fn op_verge_sql_query(
     let started = Instant::now();
     let query = Query { sql, params: params.0 };
     let answer = handle.database.query(&freshness, query, Some(stop)).await;
+    let answer = answer.inspect_err(|error| handle.gone(&client, error));
     let done = answer.map(|answer| {
         let wrote = answer.value.stats.changed_db;
         if wrote {
@@ -310,6 +319,7 @@ pub async fn op_verge_sql_batch(
     let queries =
         sql.into_iter().zip(params.0).map(|(sql, params)| Query { sql, params }).collect();
     let answer = handle.database.batch(&freshness, queries, Some(stop)).await;
+    let answer = answer.inspect_err(|error| handle.gone(&client, error));
     let done = answer.map(|answer| {
         let wrote = answer.value.iter().any(|outcome| outcome.stats.changed_db);
         if wrote {

@@ -172,8 +172,7 @@ pub async fn op_verge_sql_cursor(
                 "this point of presence has not reached what the session has seen",
             ));
         }
-        let reader = database.home().reader()?;
-        let position = database.home().position();
+        let (reader, position) = database.snapshot().await?;
         let cursor = Cursor::open(reader, *database.policy(), &sql, &params.0)?;
         handle.saw(&client, session, position);
         Ok(Rid(state.borrow_mut().resource_table.add(OpenCursor(RefCell::new(cursor)))))

@@ -48,5 +48,14 @@ pub fn failed<'s>(scope: &mut v8::PinScope<'s, '_>, error: &SqlError) -> v8::Loc
         // On a fresh object there is nothing that could refuse it.
         object.set(scope, key.into(), yes.into());
     }
+    if let Some(name) = error.name()
+        && let (Some(object), Some(key), Some(name)) = (
+            exception.to_object(scope),
+            v8::String::new(scope, "code"),
+            v8::String::new(scope, name),
+        )
+    {
+        object.set(scope, key.into(), name.into());
+    }
     exception
 }

@@ -423,11 +423,13 @@ where
         }
         let database = Arc::clone(database);
         blocking(move || {
+            // At least this is seen: what `upgrade` compares must not be later than the snapshot.
             let position = database.home().position();
             let reader = database.home().reader().map_err(convert::error)?;
             reader
                 .execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1")
                 .map_err(|_| gone())?;
+            database.home().settle(&reader).map_err(convert::error)?;
             Ok((reader, position))
         })
         .await

@@ -38,6 +38,8 @@ pub fn error(error: SqlError) -> Error {
         ErrorKind::CpuLimit => codes::STATEMENT_TIMEOUT,
         ErrorKind::Deadline => codes::TRANSACTION_TIMEOUT,
         ErrorKind::Unavailable => "UNAVAILABLE",
+        ErrorKind::OutcomeUnknown => "WRITE_OUTCOME_UNKNOWN",
+        ErrorKind::HistoryLost => "HISTORY_LOST",
         _ => "INTERNAL",
     };
     let blame = match error.blame() {

@@ -115,6 +115,7 @@ impl Driver {
         };
         self.applying.clear();
         tracing::warn!(dataset = %self.desk.id, %error, at = %at, "a segment was not applied");
+        self.superseded |= matches!(error, DatasetError::Closed);
         let hopeless = matches!(
             error,
             DatasetError::Diverged { .. }
@@ -181,20 +182,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Marks the data as not to be used. Its history is kept by the dataset when a snapshot takes
-    /// its place.
+    /// Marks the data as not to be read. The dataset keeps its history when a snapshot takes its
+    /// place; until then a diverged one still votes, and may even lead again.
     async fn set_aside(&mut self, quarantine: Quarantine) -> Result<(), Error> {
         tracing::warn!(dataset = %self.desk.id, ?quarantine, at = %self.dataset.position(),
             "this copy's history is not the primary's: it is set aside");
-        // A diverged copy is not read, but it votes: what it acknowledged may be nowhere else.
         self.meta.health = match quarantine {
             Quarantine::Diverged { .. } => Health::Diverged,
             Quarantine::Checksum => Health::Quarantined,
         };
         self.persist().await?;
-        if self.meta.health == Health::Quarantined && self.dataset.role() != Role::Quarantined {
-            self.dataset.quarantine().await?;
-        }
         self.desk.change(|standing| standing.quarantines += 1);
         Ok(())
     }
@@ -215,7 +212,12 @@ impl Driver {
                 lineage: seed.lineage.clone(),
             });
             let number = seed.number;
+            self.installing = true;
             self.persist().await?;
+            if self.meta.health != Health::Sound && self.dataset.role() != Role::Quarantined {
+                // So that the dataset keeps all of its history.
+                self.dataset.quarantine().await?;
+            }
             self.jobs.spawn(install(number, chunk, seeding, bytes));
             return Ok(());
         }
@@ -243,6 +245,9 @@ impl Driver {
         seeding: Option<Seeding>,
         installed: Installed,
     ) {
+        if !matches!(installed, Installed::NotYet) {
+            self.installing = false;
+        }
         let current = self.seed.as_mut().filter(|seed| seed.number == number);
         match (installed, current) {
             (Installed::Yes(dataset), _) => self.installed(chunk, dataset).await,
@@ -253,11 +258,14 @@ impl Driver {
                     self.seed_failed(&error.to_string());
                 }
             }
-            (Installed::Failed(error), Some(_)) => {
+            (Installed::Failed(error), current) => {
+                let wanted = current.is_some();
                 self.meta.seeding = None;
-                self.seed_failed(&error.to_string());
+                if wanted {
+                    self.seed_failed(&error.to_string());
+                }
             }
-            (_, None) => {}
+            (Installed::NotYet, None) => {}
         }
     }
 

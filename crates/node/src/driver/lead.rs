@@ -78,7 +78,7 @@ impl Driver {
         let me = self.node.roster.me;
         let (txid, lineage) = (self.current_txid(), self.current_lineage());
         let ours = if txid == 0 && lineage.terms().is_empty() {
-            self.node.home() == me
+            self.node.home() == me && self.is_sound()
         } else {
             txid > 0 && self.is_sound()
         };
@@ -126,20 +126,22 @@ impl Driver {
             }
             Effect::Promote { epoch, base } => self.promote(epoch, base).await?,
             Effect::Extended { until, .. } => {
-                self.dataset.lease_until(Some(self.node.clock.instant(until)));
+                self.dataset.lease_until(Some(self.node.clock.boot_time(until)));
                 self.desk.set_until(until);
                 self.queue.push_back(Work::Ship(ShipEvent::Extended { until }));
             }
             Effect::Retracted => {
-                self.dataset.lease_until(Some(std::time::Instant::now()));
+                self.dataset.fence();
+                self.desk.set_until(Moment(0));
                 self.queue.push_back(Work::Ship(ShipEvent::Retracted));
             }
             Effect::StopWrites => {
                 self.desk.gate.close();
-                let desk = self.desk.clone();
+                self.stops += 1;
+                let (desk, stop) = (self.desk.clone(), self.stops);
                 self.jobs.spawn(async move {
                     desk.gate.empty().await;
-                    Done::Stopped
+                    Done::Stopped { stop }
                 });
             }
             Effect::ResumeWrites => self.desk.gate.open(),
@@ -171,7 +173,7 @@ impl Driver {
     async fn promote(&mut self, epoch: u64, base: u64) -> Result<(), Error> {
         self.desk.gate.close();
         self.queue.push_back(Work::Follow(follow_core::Event::Upstream { node: None }));
-        let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.seed.is_some();
+        let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.installing;
         let mut lineage = self.current_lineage();
         let ready = !busy && self.current_txid() == base && lineage.begin(epoch, base).is_ok();
         if !ready || self.dataset.position().txid != base {
@@ -190,7 +192,7 @@ impl Driver {
             return self.rise_above(known.max(epoch));
         }
         // Until the lease says how long.
-        self.dataset.lease_until(Some(std::time::Instant::now()));
+        self.dataset.fence();
         tracing::info!(dataset = %self.desk.id, epoch, base, "primary");
         self.take_office(epoch)
     }

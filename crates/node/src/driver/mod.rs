@@ -9,6 +9,7 @@
 
 mod follow;
 mod lead;
+mod life;
 mod ship;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use verge_dataset::{Dataset, Header, Seeding, Snapshot, Subscription};
 use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
@@ -27,7 +28,6 @@ use verge_replicate::{Lineage, Moment, NodeId};
 use verge_replicate::{follow as follow_core, lease as lease_core, ship as ship_core};
 use verge_types::Position;
 
-use crate::clock::wall_ms;
 use crate::desk::Desk;
 use crate::error::Error;
 use crate::inner::Inner;
@@ -38,6 +38,10 @@ const TICK: Duration = Duration::from_millis(50);
 const QUIET_TICK: Duration = Duration::from_millis(100);
 /// Something happened less than this ago.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long an installation under way is waited for at the end.
+const INSTALL_END: Duration = Duration::from_secs(10);
+/// Inputs for the cores that are gathered before they are worked off.
+const MAX_QUEUED: usize = 1024;
 /// Events that may wait for a driver; the cores bear the loss of messages beyond it.
 pub(crate) const MAILBOX: usize = 16_384;
 
@@ -61,13 +65,38 @@ pub(crate) enum Input {
 
 /// How a job ended.
 enum Done {
-    Register { op: u64, answer: RegisterAnswer },
+    Register {
+        op: u64,
+        answer: RegisterAnswer,
+    },
     Applied(Result<Position, verge_dataset::Error>),
-    Stopped,
-    Loaded { to: NodeId, session: u64, segments: Vec<Segment> },
-    Opened { to: NodeId, session: u64, opened: Result<(Snapshot, u64), verge_dataset::Error> },
-    Chunk { to: NodeId, session: u64, chunk: u64, lane: Box<Outgoing>, failed: bool },
-    Stored { seed: u64, chunk: u64, seeding: Option<Seeding>, installed: Installed },
+    /// Answers the `stop`-th order to stop writes.
+    Stopped {
+        stop: u64,
+    },
+    Loaded {
+        to: NodeId,
+        session: u64,
+        segments: Vec<Segment>,
+    },
+    Opened {
+        to: NodeId,
+        session: u64,
+        opened: Result<(Snapshot, u64), verge_dataset::Error>,
+    },
+    Chunk {
+        to: NodeId,
+        session: u64,
+        chunk: u64,
+        lane: Box<Outgoing>,
+        failed: bool,
+    },
+    Stored {
+        seed: u64,
+        chunk: u64,
+        seeding: Option<Seeding>,
+        installed: Installed,
+    },
 }
 
 /// What became of a seed with a chunk.
@@ -120,6 +149,12 @@ pub(crate) struct Driver {
     applying: VecDeque<Segment>,
     /// Segments that the dataset is applying.
     in_hand: VecDeque<Segment>,
+    /// Orders to stop writes, counted.
+    stops: u64,
+    /// The dataset was closed or replaced under us: another driver must take over.
+    superseded: bool,
+    /// A snapshot is taking the data's place right now.
+    installing: bool,
     snapshots: HashMap<(NodeId, u64), Option<Box<Outgoing>>>,
     seed: Option<Incoming>,
     seeds: u64,
@@ -153,16 +188,17 @@ impl Driver {
                 meta.lineage = lineage;
             }
         }
+        let health = match dataset.role() {
+            verge_dataset::Role::Quarantined => Health::Quarantined,
+            _ => meta.health,
+        };
         let now = node.clock.now();
         let replica = Replica {
             lineage: meta.lineage.clone(),
             txid: position.txid,
             checksum,
             fence: meta.fence,
-            health: match dataset.role() {
-                verge_dataset::Role::Quarantined => Health::Quarantined,
-                _ => meta.health,
-            },
+            health,
         };
         let follow = Follow::new(FollowConfig::new(node.jitter(&desk.id)), replica, now);
         let lease = node
@@ -185,6 +221,9 @@ impl Driver {
             live: None,
             applying: VecDeque::new(),
             in_hand: VecDeque::new(),
+            stops: 0,
+            superseded: false,
+            installing: false,
             snapshots: HashMap::new(),
             seed: None,
             seeds: 0,
@@ -197,102 +236,6 @@ impl Driver {
             active: now,
             told_wanted: Moment(0),
         })
-    }
-
-    /// Runs until the node stops it or nobody uses the dataset any more.
-    pub(crate) async fn run(mut self, mut mailbox: mpsc::Receiver<Input>) {
-        self.desk.change(|standing| standing.awake = true);
-        let began = self.begin().await;
-        if let Err(error) = began.and(self.publish()) {
-            tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver cannot begin");
-            self.rest().await;
-            return;
-        }
-        let mut next_tick = tokio::time::Instant::now();
-        loop {
-            tokio::select! {
-                input = mailbox.recv() => match input {
-                    None | Some(Input::Stop) => break,
-                    Some(input) => {
-                        self.take(input);
-                        while let Ok(input) = mailbox.try_recv() {
-                            if matches!(input, Input::Stop) {
-                                self.rest().await;
-                                return;
-                            }
-                            self.take(input);
-                            if self.queue.len() > 1024 {
-                                break;
-                            }
-                        }
-                    }
-                },
-                Some(done) = self.jobs.join_next() => match done {
-                    Ok(done) => self.finished(done).await,
-                    Err(error) => {
-                        tracing::error!(dataset = %self.desk.id, %error, "a replication job died");
-                        break;
-                    }
-                },
-                moved = self.positions.changed(), if self.primary.is_some() => {
-                    if moved.is_err() {
-                        // The dataset was closed under us: the next use begins anew.
-                        break;
-                    }
-                }
-                () = tokio::time::sleep_until(next_tick) => {
-                    if self.may_rest() && self.node.retire(&self.desk) {
-                        tracing::debug!(dataset = %self.desk.id, "nobody uses it: it rests");
-                        break;
-                    }
-                    self.tick();
-                    next_tick = tokio::time::Instant::now() + self.pace();
-                }
-            }
-            self.ship_new();
-            if let Err(error) = self.dispatch().await.and_then(|()| self.publish()) {
-                tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver stops");
-                break;
-            }
-        }
-        self.rest().await;
-    }
-
-    fn pace(&self) -> Duration {
-        let quiet = self.node.clock.now().since(self.active) > BUSY_FOR;
-        if quiet && self.in_hand.is_empty() { QUIET_TICK } else { TICK }
-    }
-
-    fn tick(&mut self) {
-        let now = self.node.clock.now();
-        if self.lease.is_some() {
-            self.queue.push_back(Work::Lease(lease_core::Event::Tick));
-        }
-        self.queue.push_back(Work::Follow(follow_core::Event::Tick));
-        if self.shipper.is_some() {
-            self.queue.push_back(Work::Ship(ship_core::Event::Tick { wall_ms: wall_ms() }));
-        }
-        // Used here: the others shall attend to it too, so that writes reach them as they come.
-        let idle_after = self.node.config.timing.idle_after;
-        let used = now.since(self.desk.used()) < idle_after;
-        // Whoever has data that nobody leads claims it first, before others begin it empty.
-        let led = self.desk.standing().primary.is_some();
-        let may_tell = led || self.current_txid() == 0;
-        if used
-            && may_tell
-            && (self.told_wanted == Moment(0) || now.since(self.told_wanted) > idle_after / 4)
-        {
-            self.told_wanted = now;
-            self.node.tell_wanted(&self.desk.id);
-        }
-    }
-
-    /// A primary outlasts its followers, so that they do not take its rest for its end.
-    fn may_rest(&self) -> bool {
-        let idle = self.node.config.timing.idle_after * if self.primary.is_some() { 2 } else { 1 };
-        self.node.clock.now().since(self.desk.wanted()) > idle
-            && self.seed.is_none()
-            && self.in_hand.is_empty()
     }
 
     fn take(&mut self, input: Input) {
@@ -339,7 +282,9 @@ impl Driver {
                 let answer = self.place(answer);
                 self.queue.push_back(Work::Lease(lease_core::Event::Register { op, answer }));
             }
-            Done::Stopped => {
+            // Writes may have been let in again meanwhile.
+            Done::Stopped { stop } if stop != self.stops || self.desk.gate.is_open() => {}
+            Done::Stopped { .. } => {
                 // What the last writes appended, so that the end is final.
                 self.ship_new();
                 self.queue.push_back(Work::Lease(lease_core::Event::WritesStopped));
@@ -400,9 +345,9 @@ impl Driver {
         if self.primary.is_some() { self.txid } else { self.follow.txid() }
     }
 
-    /// Its data may be vouched for.
+    /// What it acknowledged is in its data, and will be.
     fn is_sound(&self) -> bool {
-        self.primary.is_some() || self.follow.health() != Health::Quarantined
+        self.primary.is_some() || (self.follow.health() != Health::Quarantined && !self.installing)
     }
 
     async fn persist(&self) -> Result<(), Error> {
@@ -417,55 +362,6 @@ impl Driver {
             Ok(bytes) => transport.send(to, bulk, bytes),
             Err(error) => tracing::error!(dataset = %self.desk.id, %error, "a message is too long"),
         }
-    }
-
-    /// Tells readers and writers what they look at.
-    fn publish(&self) -> Result<(), Error> {
-        let quarantined = self.primary.is_none() && self.follow.health() != Health::Sound;
-        self.desk.set_as_of(if self.primary.is_some() { None } else { self.follow.as_of() });
-        let synced = self.primary.is_some() || self.follow.as_of().is_some();
-        let lineage = self.current_lineage();
-        let followers: Vec<_> =
-            self.shipper.as_ref().map(|s| s.followers().collect()).unwrap_or_default();
-        let stale = {
-            let now = self.desk.standing();
-            (now.ours, now.quarantined, now.synced) != (self.primary, quarantined, synced)
-                || now.lineage != lineage
-                || now.followers != followers
-        };
-        if stale {
-            self.desk.change(|standing| {
-                standing.ours = self.primary;
-                standing.quarantined = quarantined;
-                standing.synced = synced;
-                standing.has_history = !lineage.terms().is_empty();
-                standing.lineage = lineage;
-                standing.followers = followers;
-            });
-            self.node.changed();
-        }
-        Ok(())
-    }
-
-    /// Ends: nobody may write here without a driver.
-    async fn rest(&mut self) {
-        self.desk.gate.close();
-        if self.node.transport.is_some() {
-            self.dataset.fence();
-        }
-        self.jobs.shutdown().await;
-        self.desk.set_as_of(None);
-        self.desk.change(|standing| {
-            standing.ours = None;
-            standing.primary = None;
-            standing.awake = false;
-            standing.synced = false;
-            standing.followers.clear();
-        });
-        if let Some(done) = self.hand_over.take() {
-            let _ = done.send(Err("the node stopped attending to it".to_owned()));
-        }
-        self.node.rested(&self.desk);
     }
 }
 
@@ -486,16 +382,21 @@ fn lease_config(node: &Inner, desk: &Desk) -> LeaseConfig {
     config
 }
 
-/// A segment of the log as the cores see it.
-fn segment(bytes: Bytes) -> Option<Segment> {
-    let header = Header::decode(&bytes).ok()?;
-    Some(Segment {
+/// A segment of the log as the cores see it. One that is too long for any message is without its
+/// bytes: see [`is_too_long`].
+fn segment(header: &Header, bytes: Option<Bytes>) -> Segment {
+    Segment {
         header: SegmentHeader {
             position: header.position,
             before: header.checksum_before,
             after: header.checksum_after,
             committed_ms: header.wall_ms,
         },
-        bytes,
-    })
+        bytes: bytes.unwrap_or_default(),
+    }
+}
+
+/// No segment is empty.
+fn is_too_long(segment: &Segment) -> bool {
+    segment.bytes.is_empty()
 }

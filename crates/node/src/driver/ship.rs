@@ -9,10 +9,10 @@ use verge_replicate::ship::{Effect, Event};
 use verge_replicate::wire::{Hello, MAX_MESSAGE, Message, Segment, SnapshotHeader};
 use verge_types::Position;
 
-use super::{Done, Driver, Outgoing, Work, segment};
+use super::{Done, Driver, Outgoing, Work, is_too_long, segment};
 
-/// Room for an envelope around a segment.
-const ENVELOPE: usize = 1024;
+/// Longest segment that goes in a message: there is an envelope around it.
+const LONGEST: usize = MAX_MESSAGE - 1024;
 /// Segments of our own that are taken into the shipper at a time.
 const MAX_NEW: usize = 1024;
 /// Looks at a dataset that moves on while its snapshot's checksum is looked up.
@@ -23,13 +23,13 @@ impl Driver {
     pub(super) fn ship_new(&mut self) {
         let Some(live) = &mut self.live else { return };
         for _ in 0..MAX_NEW {
-            match live.try_next() {
-                Ok(Some((position, bytes))) => {
-                    let Some(segment) = segment(bytes) else { return };
-                    self.txid = position.txid;
+            match live.try_next_within(LONGEST) {
+                Ok(Some((header, bytes))) => {
+                    let segment = segment(&header, bytes);
+                    self.txid = header.position.txid;
                     self.active = self.node.clock.now();
-                    if segment.bytes.len() + ENVELOPE > MAX_MESSAGE {
-                        self.unshippable = position.txid;
+                    if is_too_long(&segment) {
+                        self.unshippable = header.position.txid;
                     }
                     self.queue.push_back(Work::Ship(Event::Appended { segment }));
                 }
@@ -41,7 +41,9 @@ impl Driver {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(dataset = %self.desk.id, %error, "reading our own log");
+                    tracing::error!(dataset = %self.desk.id, %error,
+                        "our own log cannot be read: another term begins behind it");
+                    self.superseded = true;
                     return;
                 }
             }
@@ -64,9 +66,11 @@ impl Driver {
     pub(super) fn ship_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, message: Message::Segment { session, segment, .. } }
-                if segment.bytes.len() + ENVELOPE > MAX_MESSAGE =>
+                if is_too_long(&segment) =>
             {
-                // It shakes hands again and is told to take a snapshot.
+                // It shakes hands again and is told to take a snapshot; also if the segment is
+                // from an earlier term.
+                self.unshippable = self.unshippable.max(segment.header.position.txid);
                 self.send(to, Message::Goodbye { session });
             }
             Effect::Send { to, message } => self.send(to, message),
@@ -168,10 +172,14 @@ fn load(dataset: &Dataset, from: Position, max_bytes: usize) -> Vec<Segment> {
     let Ok(mut log) = dataset.subscribe(from) else { return Vec::new() };
     let (mut segments, mut bytes) = (Vec::new(), 0);
     while bytes < max_bytes {
-        let Ok(Some((_, next))) = log.try_next() else { break };
-        bytes += next.len();
-        let Some(segment) = segment(next) else { break };
+        let Ok(Some((header, next))) = log.try_next_within(LONGEST) else { break };
+        let segment = segment(&header, next);
+        bytes += segment.bytes.len().max(1);
+        let last = is_too_long(&segment);
         segments.push(segment);
+        if last {
+            break;
+        }
     }
     segments
 }
@@ -182,8 +190,8 @@ pub(super) fn checksum_at(dataset: &Dataset, position: Position) -> Option<u64> 
     if tip == position {
         return Some(checksum);
     }
-    let (_, next) = dataset.subscribe(position).ok()?.try_next().ok()??;
-    Some(segment(next)?.header.before)
+    let (header, _) = dataset.subscribe(position).ok()?.try_next_within(0).ok()??;
+    Some(header.checksum_before)
 }
 
 async fn open_snapshot(dataset: &Dataset) -> Result<(Snapshot, u64), DatasetError> {

@@ -3,7 +3,7 @@
 use verge_node::{Error, Node, NodeConfig, RoleName};
 use verge_services::sql::Freshness;
 
-use crate::world::{create, id, insert, peer, values};
+use crate::world::{World, converged, create, id, insert, peer, values};
 
 fn config(folder: &std::path::Path) -> NodeConfig {
     let peer = peer("iad-1");
@@ -55,4 +55,32 @@ async fn cold_datasets_are_closed_and_open_again() {
     insert(&db, 3).await.unwrap();
     assert_eq!(values(&db), [3], "closed ones open again");
     node.shutdown().await;
+}
+
+/// Its epochs from then are known: a session that began in the fleet goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_in_a_fleet_is_led_alone_and_its_bookmarks_hold() {
+    let mut world = World::new(&["iad-1", "fra-1"]);
+    let nodes = world.start_all().await;
+    let app = id("app/main");
+    let iad = nodes[0].database(&app).await.unwrap();
+    create(&iad).await;
+    let seen = insert(&iad, 1).await.unwrap();
+    nodes[1].database(&app).await.unwrap();
+    converged(&[&nodes[0], &nodes[1]], &app).await;
+    drop(iad);
+    for (node, name) in nodes.into_iter().zip(["iad-1", "fra-1"]) {
+        world.stop(name, node).await;
+    }
+    for round in 0..2 {
+        // The one that was a replica: it begins an epoch of its own.
+        let fra = peer("fra-1");
+        let config = NodeConfig::new(world.data("fra-1"), fra.node, fra.pop);
+        let node = Node::start(config).await.unwrap();
+        let db = node.existing(&app).await.unwrap();
+        let fresh = Freshness { at_least: Some(seen), ..Freshness::default() };
+        assert!(db.is_fresh(&fresh), "round {round}");
+        assert!(insert(&db, 2).await.unwrap().epoch > seen.epoch);
+        node.shutdown().await;
+    }
 }

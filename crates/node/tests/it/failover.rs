@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use verge_node::{NodeDatabase, RoleName};
-use verge_replicate::{AckMode, Coverage};
+use verge_replicate::AckMode;
+use verge_services::sql::{ErrorKind, Freshness, Home, Query};
+use verge_types::Coverage;
 
 use crate::world::{World, converged, create, id, insert, until, values};
 
@@ -187,6 +189,16 @@ async fn a_dead_primarys_unshipped_tail_is_set_aside_and_not_served() {
     converged(&[&iad_node, &fra_node], &app).await;
     until("the surviving history is served", || async { values(&iad) == [1, 3] }).await;
     assert_eq!(iad.home().coverage(lost), Coverage::Lost, "its bookmark is told so");
+    // By number it would be covered: the new term's positions are greater.
+    assert!(iad.home().position() > lost);
+    let seen = Freshness { at_least: Some(lost), ..Freshness::default() };
+    for db in [&iad, &fra] {
+        for text in ["SELECT count(*) FROM t", "INSERT INTO t VALUES (9)"] {
+            let told = db.query(&seen, Query::new(text, vec![]), None).await.unwrap_err();
+            assert_eq!(told.kind, ErrorKind::HistoryLost, "{told}");
+            assert!(!told.retryable());
+        }
+    }
     insert(&iad, 4).await.unwrap();
     converged(&[&iad_node, &fra_node], &app).await;
     iad_node.shutdown().await;

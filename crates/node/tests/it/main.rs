@@ -4,6 +4,8 @@
 
 mod alone;
 mod control;
+mod damage;
 mod failover;
+mod faults;
 mod fleet;
 mod world;

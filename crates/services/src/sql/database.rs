@@ -4,18 +4,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use verge_types::{Bookmark, Position};
+use verge_types::{Bookmark, Coverage, Position};
 
 use super::error::{ErrorKind, SqlError};
 use super::home::{Forward, Home, Transaction as _};
 use super::message::{Done, Reply, Request, decode_reply, encode_reply};
 use super::policy::Policy;
 use super::prepared::Columns;
-use super::run::{self, Outcome, Query, Rules, Stats};
+use super::reads::covers;
+use super::run::{Outcome, Query, Rules, Stats};
 use super::script::{self, Executed};
-use super::sink::RowSink;
 use super::transactions::{Open, Transaction};
-use super::value::Params;
 
 /// Ends a statement from any thread; see [`Rules::stop`].
 pub type SharedStop = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -66,10 +65,10 @@ pub enum Local {
 
 /// One database on this node.
 pub struct Database<H: Home> {
-    home: H,
+    pub(super) home: H,
     forward: Option<Arc<dyn Forward>>,
     node: Node,
-    policy: Policy,
+    pub(super) policy: Policy,
     pub(super) open: Open<H::Transaction>,
 }
 
@@ -109,46 +108,6 @@ impl<H: Home> Database<H> {
             .ok_or_else(|| SqlError::new(ErrorKind::Session, "invalid bookmark or constraint"))
     }
 
-    /// True if a read that must be so fresh can be answered here now.
-    pub fn is_fresh(&self, freshness: &Freshness) -> bool {
-        if self.home.is_primary() {
-            // A bookmark ahead of the primary is of a history that was lost; it is not served
-            // as if it were there.
-            return freshness.at_least.is_none_or(|at_least| self.home.position() >= at_least);
-        }
-        !freshness.strong
-            && freshness.at_least.is_none_or(|at_least| self.home.position() >= at_least)
-            && freshness
-                .max_staleness
-                .is_none_or(|longest| self.home.staleness().is_some_and(|age| age <= longest))
-    }
-
-    /// The fast path: one statement, here, on this thread, if it only reads and the state here is
-    /// fresh enough. `Writes` and `Stale` come before the sink has heard anything.
-    pub fn read(
-        &self,
-        freshness: &Freshness,
-        sql: &str,
-        params: &(impl Params + ?Sized),
-        stop: Option<&super::Stop<'_>>,
-        sink: &mut (impl RowSink + ?Sized),
-    ) -> Result<Local, SqlError> {
-        if !self.is_fresh(freshness) {
-            return Ok(Local::Stale);
-        }
-        let primary = self.home.is_primary();
-        let reader = self.home.reader()?;
-        let position = self.home.position();
-        let rules = Rules { policy: self.policy, stop };
-        match run::run_readonly(&reader, &rules, sql, params, sink) {
-            Ok(Some(stats)) => Ok(Local::Done { stats, position, primary }),
-            Ok(None) => Ok(Local::Writes),
-            // A replica may not have a table yet that the primary has: the primary knows.
-            Err(error) if !primary && is_unknown_here(&error) => Ok(Local::Stale),
-            Err(error) => Err(error),
-        }
-    }
-
     /// One statement, wherever it must run.
     pub async fn query(
         &self,
@@ -181,38 +140,41 @@ impl<H: Home> Database<H> {
     ) -> Result<Answer<Vec<Outcome>>, SqlError> {
         if let Some(at_least) = freshness.at_least
             && !freshness.strong
-            && self.home.position() < at_least
+            && self.home.coverage(at_least) == Coverage::NotYet
         {
             self.home.wait_for(at_least, freshness.wait).await;
         }
         if self.is_fresh(freshness)
-            && let Some(answer) = self.read_batch(&queries, stop.as_ref())?
+            && let Some(answer) = self.read_batch(&queries, stop.as_ref(), freshness.strong).await?
         {
             return Ok(answer);
         }
         if self.home.is_primary() {
-            if let Some(at_least) = freshness.at_least
-                && self.home.position() < at_least
-            {
-                return Err(lost(at_least));
+            if let Some(at_least) = freshness.at_least {
+                covers(&self.home, at_least)?;
             }
             let policy = self.policy;
             let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::batch(conn, &rules(policy, &stop), &queries)
             };
-            let (value, position) = self.home.write(job).await?;
+            let (value, position) = self.home.write(freshness.at_least, job).await?;
             return Ok(self.here(value, position));
         }
-        let request = match (one, queries) {
+        let mut request = match (one, queries) {
             (true, mut queries) if queries.len() == 1 => Request::Query(queries.remove(0)),
             (_, queries) => Request::Batch(queries),
         };
-        let reply = self.ask_primary(&request).await?;
-        if let Some(at_least) = freshness.at_least
-            && reply.position < at_least
-        {
-            return Err(lost(at_least));
+        if freshness.strong || freshness.at_least.is_some() {
+            let (seen, strong) = (freshness.at_least, freshness.strong);
+            request = Request::Fresh { seen, strong, request: Box::new(request) };
         }
+        let reply = self.ask_primary(&request).await.map_err(|error| {
+            if error.kind == ErrorKind::OutcomeUnknown && self.only_reads(&request) {
+                // There is no doubt about what a read has changed.
+                return SqlError::new(ErrorKind::Unavailable, "the primary did not answer in time");
+            }
+            error
+        })?;
         match reply.done {
             Done::Outcomes(value) => Ok(Answer {
                 value,
@@ -222,48 +184,6 @@ impl<H: Home> Database<H> {
             }),
             _ => Err(SqlError::malformed("another reply than was asked for")),
         }
-    }
-
-    /// Whether a request for the primary could write, as far as can be told here.
-    pub fn may_write(&self, request: &Request) -> bool {
-        let queries = match request {
-            Request::Query(query) => std::slice::from_ref(query),
-            Request::Batch(queries) => queries,
-            _ => return true,
-        };
-        let Ok(reader) = self.home.reader() else { return true };
-        let rules = rules(self.policy, &None);
-        let reads =
-            |query: &Query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(true));
-        !queries.iter().all(reads)
-    }
-
-    /// Runs statements that all only read on one reader, in one read transaction; `None` if one
-    /// of them writes, or compiles only after another has run.
-    fn read_batch(
-        &self,
-        queries: &[Query],
-        stop: Option<&SharedStop>,
-    ) -> Result<Option<Answer<Vec<Outcome>>>, SqlError> {
-        let reader = self.home.reader()?;
-        let position = self.home.position();
-        let owned = stop.cloned();
-        let rules = rules(self.policy, &owned);
-        for query in queries {
-            match run::is_readonly(&reader, &rules, &query.sql) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                // A replica may not have a table yet that the primary has: the primary knows.
-                Err(error) if queries.len() == 1 && self.home.is_primary() => return Err(error),
-                Err(_) => return Ok(None),
-            }
-        }
-        let outcomes = if let [query] = queries {
-            vec![run::query(&reader, &rules, query)?]
-        } else {
-            script::in_read_transaction(&reader, |conn| script::batch(conn, &rules, queries))?
-        };
-        Ok(Some(self.here(outcomes, position)))
     }
 
     /// A script, in one transaction at the primary.
@@ -277,7 +197,7 @@ impl<H: Home> Database<H> {
             let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::exec(conn, &rules(policy, &stop), &text)
             };
-            let (value, position) = self.home.write(job).await?;
+            let (value, position) = self.home.write(None, job).await?;
             return Ok(self.here(value, position));
         }
         let reply = self.ask_primary(&Request::Exec(text)).await?;
@@ -305,11 +225,6 @@ impl<H: Home> Database<H> {
         }
     }
 
-    /// The serialized database, as `dump` gives it; at most `max_bytes`.
-    pub fn dump(&self, max_bytes: u64) -> Result<Vec<u8>, SqlError> {
-        super::export::serialize(&*self.home.reader()?, max_bytes)
-    }
-
     /// Answers another PoP's [`Forward`]. Never forwards again: a node that is no longer the
     /// primary says so.
     pub async fn serve(&self, request: &[u8], stop: Option<SharedStop>) -> Vec<u8> {
@@ -325,14 +240,20 @@ impl<H: Home> Database<H> {
         if !self.home.is_primary() {
             return Err(SqlError::new(ErrorKind::Unavailable, "the primary is elsewhere"));
         }
+        let (freshness, request) = match request {
+            Request::Fresh { seen, strong, request } => {
+                (Freshness { at_least: seen, strong, ..Freshness::default() }, *request)
+            }
+            plain => (Freshness::default(), plain),
+        };
         let (done, position) = match request {
+            Request::Fresh { .. } => return Err(SqlError::malformed("a request within another")),
             Request::Query(query) => {
-                let answer =
-                    self.batch_or_one(&Freshness::default(), vec![query], stop, true).await?;
+                let answer = self.batch_or_one(&freshness, vec![query], stop, true).await?;
                 (Done::Outcomes(answer.value), answer.position)
             }
             Request::Batch(queries) => {
-                let answer = self.batch_or_one(&Freshness::default(), queries, stop, false).await?;
+                let answer = self.batch_or_one(&freshness, queries, stop, false).await?;
                 (Done::Outcomes(answer.value), answer.position)
             }
             Request::Exec(text) => {
@@ -392,66 +313,6 @@ pub(super) fn rules(policy: Policy, stop: &Option<SharedStop>) -> Rules<'_> {
 
 pub(super) fn ended() -> SqlError {
     SqlError::new(ErrorKind::Deadline, "the transaction is over: it was ended, or its time was up")
-}
-
-/// Statements that do not compile here give this, before anything reached the sink.
-fn is_unknown_here(error: &SqlError) -> bool {
-    error.kind == ErrorKind::Sqlite && error.code == verge_dataset::rusqlite::ffi::SQLITE_ERROR
-}
-
-fn lost(at_least: Position) -> SqlError {
-    SqlError::new(
-        ErrorKind::Unavailable,
-        format!("the session has seen {at_least}, which the database has not reached"),
-    )
-}
-
-/// Where a session stands: D1's `withSession`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
-    freshness: Freshness,
-    seen: Option<Position>,
-}
-
-impl Session {
-    /// `first-primary`, `first-unconstrained` (also for an empty text), or a bookmark.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Session`].
-    pub fn new<H: Home>(
-        database: &Database<H>,
-        constraint: &str,
-        wait: Duration,
-    ) -> Result<Self, SqlError> {
-        let mut freshness = Freshness { wait, ..Freshness::default() };
-        let mut seen = None;
-        match constraint.trim() {
-            "" | "first-unconstrained" => {}
-            "first-primary" => freshness.strong = true,
-            bookmark => {
-                seen = Some(database.position_of(bookmark)?);
-                freshness.at_least = seen;
-            }
-        }
-        Ok(Self { freshness, seen })
-    }
-
-    /// What the next statement asks for.
-    pub fn freshness(&self) -> Freshness {
-        self.freshness
-    }
-
-    /// Takes note of an answer: later reads never show older state.
-    pub fn saw(&mut self, position: Position) {
-        self.seen = self.seen.max(Some(position));
-        self.freshness.at_least = self.seen;
-        self.freshness.strong = false;
-    }
-
-    /// D1's `getBookmark`: of what was seen, or null before the first answer.
-    pub fn bookmark<H: Home>(&self, database: &Database<H>) -> Option<Bookmark> {
-        self.seen.map(|position| Bookmark::new(database.home().id(), position))
-    }
 }
 
 /// So that sinks can name what they are given without another import.

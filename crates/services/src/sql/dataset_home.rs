@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use verge_dataset::rusqlite::Connection;
-use verge_dataset::{Dataset, Error, Reader, Role, WriteError, WriteTransaction};
-use verge_types::{DatasetId, Position};
+use verge_dataset::{Dataset, Error, Glimpse, Reader, Role, WriteError, WriteTransaction};
+use verge_types::{Coverage, DatasetId, Position};
 
 use super::error::{ErrorKind, SqlError};
 use super::home::{Boxed, Home, Transaction};
+
+/// A sync of the log that takes longer than this is not waited for by a thread.
+pub const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 
 /// How long ago a replica last knew that it had all of its primary's commits; `None` if never.
 /// Replication knows.
@@ -46,9 +49,31 @@ impl From<Error> for SqlError {
             Error::JobPanicked | Error::InvalidOption { .. } => {
                 Self::new(ErrorKind::Internal, error.public())
             }
+            Error::Fenced | Error::Failed(_) | Error::Unconfirmed(_) => {
+                Self::outcome_unknown(error.public())
+            }
             other => Self::new(ErrorKind::Unavailable, other.public()),
         }
     }
+}
+
+/// What was read through a reader of `dataset`, once it may be told.
+pub async fn settled(
+    dataset: Arc<Dataset>,
+    glimpse: Glimpse,
+    strong: bool,
+) -> Result<Position, SqlError> {
+    let position = glimpse.settled().await.map_err(|error| not_read(&error))?;
+    // What was there before this term no failover undoes: its election saw to that.
+    if strong && position.epoch == dataset.epoch() {
+        dataset.confirmed(position).await.map_err(|error| not_read(&error))?;
+    }
+    Ok(position)
+}
+
+/// A failure of a read: it changed nothing, whatever it was.
+pub fn not_read(error: &Error) -> SqlError {
+    SqlError::new(ErrorKind::Unavailable, error.public())
 }
 
 fn flatten(error: WriteError<SqlError>) -> SqlError {
@@ -82,8 +107,26 @@ impl Home for DatasetHome {
         }
     }
 
+    /// Without a lineage there is one history only.
+    fn coverage(&self, position: Position) -> Coverage {
+        if self.position() >= position { Coverage::Covered } else { Coverage::NotYet }
+    }
+
     fn reader(&self) -> Result<Reader, SqlError> {
-        Ok(self.dataset.reader()?)
+        self.dataset.reader().map_err(|error| not_read(&error))
+    }
+
+    fn is_settling(&self) -> bool {
+        self.dataset.is_settling()
+    }
+
+    fn settled(&self, reader: &Reader, strong: bool) -> Boxed<'static, Result<Position, SqlError>> {
+        let (dataset, glimpse) = (self.dataset.clone(), reader.glimpse());
+        Box::pin(settled(dataset, glimpse, strong))
+    }
+
+    fn settle(&self, reader: &Reader) -> Result<Position, SqlError> {
+        reader.glimpse().block(LONGEST_SETTLING).map_err(|error| not_read(&error))
     }
 
     fn wait_for(&self, position: Position, longest: Duration) -> Boxed<'_, bool> {
@@ -92,10 +135,16 @@ impl Home for DatasetHome {
 
     fn write<T: Send + 'static>(
         &self,
+        after: Option<Position>,
         job: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
     ) -> Boxed<'_, Result<(T, Position), SqlError>> {
         Box::pin(async move {
-            let committed = self.dataset.write(job).await.map_err(flatten)?;
+            let dataset = self.dataset.clone();
+            let guarded = move |conn: &Connection| match after {
+                Some(after) if dataset.position() < after => Err(SqlError::history_lost(after)),
+                _ => job(conn),
+            };
+            let committed = self.dataset.write(guarded).await.map_err(flatten)?;
             Ok((committed.value, committed.position))
         })
     }

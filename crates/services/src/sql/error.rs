@@ -36,11 +36,16 @@ pub enum ErrorKind {
     Malformed = 12,
     /// Our own fault.
     Internal = 13,
+    /// A write may or may not be kept: its primary was lost, or lost its office, before it could
+    /// tell. Nobody may send it again without a look.
+    OutcomeUnknown = 14,
+    /// What the session has seen was cut off by a failover or a restore. Only a new session helps.
+    HistoryLost = 15,
 }
 
 impl ErrorKind {
     pub(crate) fn from_u8(byte: u8) -> Option<Self> {
-        const ALL: [ErrorKind; 14] = [
+        const ALL: [ErrorKind; 16] = [
             ErrorKind::Sqlite,
             ErrorKind::Refused,
             ErrorKind::Type,
@@ -55,6 +60,8 @@ impl ErrorKind {
             ErrorKind::Migration,
             ErrorKind::Malformed,
             ErrorKind::Internal,
+            ErrorKind::OutcomeUnknown,
+            ErrorKind::HistoryLost,
         ];
         ALL.get(usize::from(byte)).copied()
     }
@@ -124,7 +131,11 @@ impl SqlError {
                 _ => Blame::App,
             },
             ErrorKind::Session | ErrorKind::Malformed => Blame::Caller,
-            ErrorKind::Dump | ErrorKind::Unavailable | ErrorKind::Internal => Blame::Platform,
+            ErrorKind::Dump
+            | ErrorKind::Unavailable
+            | ErrorKind::Internal
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::HistoryLost => Blame::Platform,
             _ => Blame::App,
         }
     }
@@ -134,6 +145,27 @@ impl SqlError {
         matches!(self.kind, ErrorKind::Unavailable)
             || (self.kind == ErrorKind::Sqlite
                 && self.code & 0xff == verge_dataset::rusqlite::ffi::SQLITE_BUSY)
+    }
+
+    /// A stable name for what an app may want to tell apart, beyond D1's texts.
+    pub fn name(&self) -> Option<&'static str> {
+        match self.kind {
+            ErrorKind::OutcomeUnknown => Some("write_outcome_unknown"),
+            ErrorKind::HistoryLost => Some("history_lost"),
+            ErrorKind::Unavailable => Some("database_unavailable"),
+            _ => None,
+        }
+    }
+
+    /// For a write of which nobody knows whether it was kept.
+    pub fn outcome_unknown(why: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::OutcomeUnknown, format!("the write may or may not be kept: {why}"))
+    }
+
+    /// For a session that has seen what was cut off.
+    pub fn history_lost(seen: verge_types::Position) -> Self {
+        let why = "was lost when another primary took over, or in a restore";
+        Self::new(ErrorKind::HistoryLost, format!("what this session has seen ({seen}) {why}"))
     }
 
     /// D1's prefix.
@@ -276,7 +308,7 @@ mod tests {
             if let Some(kind) = ErrorKind::from_u8(byte) {
                 assert_eq!(kind as u8, byte);
             } else {
-                assert!(byte > ErrorKind::Internal as u8);
+                assert!(byte > ErrorKind::HistoryLost as u8);
             }
         }
     }

@@ -38,6 +38,12 @@ pub enum Request {
     Rollback {
         transaction: u64,
     },
+    /// One of the others, of a session that has seen something, or whose read must be strong.
+    Fresh {
+        seen: Option<Position>,
+        strong: bool,
+        request: Box<Request>,
+    },
     /// A script in one transaction, with what each of its statements gave.
     Script(String),
 }
@@ -65,10 +71,15 @@ pub struct Reply {
 impl Request {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new(VERSION);
+        self.put(&mut out);
+        out.finish()
+    }
+
+    fn put(&self, out: &mut Writer) {
         match self {
             Self::Query(query) => {
                 out.byte(0);
-                put_query(&mut out, query);
+                put_query(out, query);
             }
             Self::Batch(queries) => {
                 out.byte(1);
@@ -95,12 +106,19 @@ impl Request {
                 out.byte(6);
                 out.number(*transaction);
             }
+            Self::Fresh { seen, strong, request } => {
+                out.byte(7);
+                let seen = seen.unwrap_or_default();
+                out.number(seen.epoch);
+                out.number(seen.txid);
+                out.byte(u8::from(*strong));
+                request.put(out);
+            }
             Self::Script(script) => {
                 out.byte(8);
                 out.text(script);
             }
         }
-        out.finish()
     }
 
     /// # Errors
@@ -108,7 +126,23 @@ impl Request {
     pub fn decode(bytes: &[u8]) -> Result<Self, SqlError> {
         let mut from = Reader::new(bytes, VERSION)?;
         let request = match from.byte()? {
-            0 => Self::Query(get_query(&mut from)?),
+            7 => {
+                let seen = Position::new(from.number()?, from.number()?);
+                let seen = (seen != Position::default()).then_some(seen);
+                let strong = from.byte()? != 0;
+                // Not another of this kind: it would nest without end.
+                let request = Box::new(Self::get(from.byte()?, &mut from)?);
+                Self::Fresh { seen, strong, request }
+            }
+            kind => Self::get(kind, &mut from)?,
+        };
+        from.end()?;
+        Ok(request)
+    }
+
+    fn get(kind: u8, from: &mut Reader<'_>) -> Result<Self, SqlError> {
+        Ok(match kind {
+            0 => Self::Query(get_query(from)?),
             1 => Self::Batch(from.list(get_query)?),
             2 => Self::Exec(from.text()?),
             3 => Self::Begin { deadline_ms: from.number()? },
@@ -117,9 +151,7 @@ impl Request {
             6 => Self::Rollback { transaction: from.number()? },
             8 => Self::Script(from.text()?),
             _ => return Err(SqlError::malformed("unknown request")),
-        };
-        from.end()?;
-        Ok(request)
+        })
     }
 }
 

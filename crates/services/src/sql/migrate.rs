@@ -135,7 +135,7 @@ impl<H: Home> Database<H> {
         for migration in migrations {
             let name = migration.name.clone();
             let apply = move |conn: &Connection| apply(conn, MIGRATIONS_TABLE, &migration);
-            let (applied, position) = self.home().write(apply).await?;
+            let (applied, position) = self.home().write(None, apply).await?;
             last = position;
             if applied {
                 done.push(name);

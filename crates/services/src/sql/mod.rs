@@ -24,10 +24,12 @@ pub mod migrate;
 mod policy;
 mod prepared;
 mod raw;
+mod reads;
 mod rules;
 mod run;
 mod script;
 mod scripts;
+mod session;
 mod sink;
 mod statements;
 mod transactions;
@@ -35,17 +37,19 @@ mod value;
 
 pub use attach::Stop;
 pub use cursor::Cursor;
-pub use database::{Answer, Database, Freshness, Local, Node, Session, SharedColumns, SharedStop};
-pub use dataset_home::{Age, DatasetHome};
+pub use database::{Answer, Database, Freshness, Local, Node, SharedColumns, SharedStop};
+pub use dataset_home::{Age, DatasetHome, LONGEST_SETTLING, not_read, settled};
 pub use error::{Blame, ErrorKind, SqlError, extended_name, primary_name};
 pub use home::{Boxed, Forward, Home, Transaction as HomeTransaction};
 pub use message::{Done, Reply, Request, decode_reply, encode_reply};
 pub use policy::Policy;
 pub use prepared::{Columns, NO_TRANSACTIONS};
+pub use reads::covers;
 pub use run::{
     Description, Outcome, Query, Rules, Stats, describe, is_readonly, query, run, run_readonly,
 };
 pub use script::{Executed, batch, exec, in_transaction, script};
+pub use session::Session;
 pub use sink::{Discard, RowSink, Rows};
 pub use statements::{Piece, Statements, is_complete};
 pub use transactions::Transaction;

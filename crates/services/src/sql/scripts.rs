@@ -6,6 +6,7 @@ use super::database::{Answer, Database, Node, SharedStop, rules};
 use super::error::{ErrorKind, SqlError};
 use super::home::Home;
 use super::message::{Done, Request};
+use super::reads::Unsettled;
 use super::run::Outcome;
 use super::script;
 
@@ -17,7 +18,7 @@ impl<H: Home> Database<H> {
         text: String,
         stop: Option<SharedStop>,
     ) -> Result<Answer<Vec<Outcome>>, SqlError> {
-        if let Some(outcomes) = self.script_here(&text, &stop)? {
+        if let Some(outcomes) = self.script_here(&text, &stop).await? {
             return Ok(outcomes);
         }
         if self.home().is_primary() {
@@ -26,7 +27,7 @@ impl<H: Home> Database<H> {
                 let done = script::script(conn, &rules(policy, &stop), &text, false);
                 done.map(Option::unwrap_or_default)
             };
-            let (value, position) = self.home().write(job).await?;
+            let (value, position) = self.home().write(None, job).await?;
             return Ok(self.here(value, position));
         }
         let reply = self.ask_primary(&Request::Script(text)).await?;
@@ -42,13 +43,22 @@ impl<H: Home> Database<H> {
     }
 
     /// `None` if it writes, or if it uses what only the primary's writer may know of.
-    fn script_here(
+    async fn script_here(
         &self,
         text: &str,
         stop: &Option<SharedStop>,
     ) -> Result<Option<Answer<Vec<Outcome>>>, SqlError> {
+        let Some((outcomes, settled)) = self.read_script(text, stop)? else { return Ok(None) };
+        let position = settled.await?;
+        Ok(Some(self.here(outcomes, position)))
+    }
+
+    fn read_script(
+        &self,
+        text: &str,
+        stop: &Option<SharedStop>,
+    ) -> Result<Option<Unsettled>, SqlError> {
         let reader = self.home().reader()?;
-        let position = self.home().position();
         let rules = rules(*self.policy(), stop);
         let read =
             script::in_read_transaction(&reader, |conn| script::script(conn, &rules, text, true));
@@ -58,7 +68,7 @@ impl<H: Home> Database<H> {
             Err(error) if error.kind == ErrorKind::Exec && error.code == ffi::SQLITE_ERROR => {
                 Ok(None)
             }
-            read => Ok(read?.map(|outcomes| self.here(outcomes, position))),
+            read => Ok(read?.map(|outcomes| (outcomes, self.home().settled(&reader, false)))),
         }
     }
 }

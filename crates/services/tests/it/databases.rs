@@ -225,3 +225,26 @@ async fn a_vacuum_of_the_platform_still_works() {
     assert_eq!(done.value, ["0001.sql", "0002.sql"]);
     assert!(world.primary.migrate(files).await.unwrap().value.is_empty());
 }
+
+/// A forwarded write that nobody answered is in doubt; a forwarded read changed nothing.
+#[tokio::test]
+async fn only_a_write_without_an_answer_is_in_doubt() {
+    struct Silent;
+    impl Forward for Silent {
+        fn forward(&self, _: &DatasetId, _: Vec<u8>) -> BoxFuture<Result<Vec<u8>, SqlError>> {
+            Box::pin(async { Err(SqlError::outcome_unknown("the link broke")) })
+        }
+    }
+    let mut world = World::new();
+    let any = Freshness::default();
+    world.primary.query(&any, q("CREATE TABLE t (a)"), None).await.unwrap();
+    world.ship().await;
+    let home = DatasetHome::new(world.copy.clone(), None);
+    let there = Node { served_by: "fra".into(), region: String::new() };
+    let replica = Database::new(home, Some(Arc::new(Silent)), there, Policy::default());
+    let strong = Freshness { strong: true, ..any };
+    let read = replica.query(&strong, q("SELECT count(*) FROM t"), None).await.unwrap_err();
+    assert!(read.retryable(), "{read}");
+    let write = replica.query(&any, q("INSERT INTO t VALUES (1)"), None).await.unwrap_err();
+    assert_eq!((write.kind, write.retryable()), (ErrorKind::OutcomeUnknown, false), "{write}");
+}
