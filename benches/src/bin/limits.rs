@@ -1,7 +1,7 @@
 //! What a neighbour feels while an app runs into its limits again and again: the neighbour's
 //! p50 and p99 before and during, and their ratio. A line a limit, and a last one in JSON.
 //!
-//! `limits [SECONDS]`; each limit takes twice so long.
+//! `limits [SECONDS] [LIMIT…]`; each limit takes twice so long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +55,11 @@ impl LogSink for Silent {
 
 fn main() -> Result<(), Error> {
     verge_runtime::be_prompt();
-    let seconds = std::env::args().nth(1).map_or(Ok(3), |text| text.parse())?;
+    let mut args = std::env::args().skip(1);
+    let seconds = args.next().map_or(Ok(3), |text| text.parse())?;
+    let asked: Vec<String> = args.collect();
+    let kinds =
+        KINDS.into_iter().filter(|kind| asked.is_empty() || asked.iter().any(|a| a == kind));
     let runtime = Runtime::start(RuntimeConfig::new(Arc::new(Silent)))?;
     let routed = |name: &str, source: &str, limits: Limits| -> Result<Routed, Error> {
         let app = load_with(&runtime, name, source, limits)?;
@@ -76,10 +80,10 @@ fn main() -> Result<(), Error> {
         hostile: routed("hostile", HOSTILE, limits)?,
     };
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    tokio.block_on(measure(two, Duration::from_secs(seconds)))
+    tokio.block_on(measure(two, kinds.collect(), Duration::from_secs(seconds)))
 }
 
-async fn measure(two: Two, round: Duration) -> Result<(), Error> {
+async fn measure(two: Two, kinds: Vec<&str>, round: Duration) -> Result<(), Error> {
     let config = GatewayConfig::on(([127, 0, 0, 1], 0).into());
     let gateway = Gateway::bind(config, Arc::new(two), Arc::new(NoAccessLog)).await?;
     let port = gateway.local_addr().port();
@@ -87,10 +91,10 @@ async fn measure(two: Two, round: Duration) -> Result<(), Error> {
     // The first requests start the isolates.
     neighbour(port, Duration::from_millis(500)).await?;
     let mut all = Vec::new();
-    for kind in KINDS {
+    for kind in kinds {
         let before = neighbour(port, round).await?;
         let stop = Arc::new(AtomicBool::new(false));
-        let trips = tokio::spawn(trip(port, kind, stop.clone()));
+        let trips = tokio::spawn(trip(port, kind.to_owned(), stop.clone()));
         let during = neighbour(port, round).await?;
         stop.store(true, Ordering::Relaxed);
         let trips = trips.await??;
@@ -156,7 +160,7 @@ async fn neighbour(port: u16, time: Duration) -> Result<Felt, Error> {
 }
 
 /// Runs into a limit until told to stop; how often.
-async fn trip(port: u16, kind: &str, stop: Arc<AtomicBool>) -> Result<usize, std::io::Error> {
+async fn trip(port: u16, kind: String, stop: Arc<AtomicBool>) -> Result<usize, std::io::Error> {
     let mut trips = 0;
     while !stop.load(Ordering::Relaxed) {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;

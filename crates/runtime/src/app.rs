@@ -18,6 +18,7 @@ use verge_types::{
 use crate::code_cache::CodeCache;
 use crate::event::{Claim, Command, Event, Target};
 use crate::isolate::IsolateRef;
+use crate::limits::cpu::Restless;
 use crate::runtime::Inner;
 
 /// A request is tried on so many isolates before it is given up.
@@ -44,6 +45,7 @@ pub struct App {
     limits: Limits,
     host: Arc<Host>,
     code_cache: Arc<CodeCache>,
+    restless: Arc<Restless>,
     meter: Option<Arc<AppIsolates>>,
     this: Weak<App>,
     isolates: Mutex<Vec<IsolateRef>>,
@@ -98,6 +100,7 @@ impl App {
             limits,
             host,
             code_cache: Arc::default(),
+            restless: Arc::default(),
             this: this.clone(),
             isolates: Mutex::default(),
             broken: Mutex::default(),
@@ -179,6 +182,7 @@ impl App {
             deployment: self.deployment.clone(),
             limits: self.limits.clone(),
             code_cache: self.code_cache.clone(),
+            restless: self.restless.clone(),
             meter: self.meter.clone(),
             asked,
             start,

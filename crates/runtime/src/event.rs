@@ -11,6 +11,7 @@ use verge_types::{Body, Deployment, Fault, Limits, RequestContext, ServiceTarget
 
 use crate::app::App;
 use crate::code_cache::CodeCache;
+use crate::limits::cpu::Restless;
 
 /// Which part of the app an event is for.
 pub(crate) enum Target {
@@ -42,6 +43,7 @@ pub(crate) struct Claim {
     pub deployment: Arc<Deployment>,
     pub limits: Limits,
     pub code_cache: Arc<CodeCache>,
+    pub restless: Arc<Restless>,
     pub meter: Option<Arc<AppIsolates>>,
     /// When the isolate was asked for.
     pub asked: Instant,

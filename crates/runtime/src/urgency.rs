@@ -2,10 +2,11 @@
 //!
 //! A thread that is *prompt* runs in short turns and takes the core from one that is *patient*
 //! as soon as it wakes (EEVDF: of two threads that are due, the one with the shorter turn). All
-//! threads are prompt, but for isolates that have computed for a while without a pause, and
+//! threads are prompt, but for isolates whose app has computed for a while without a pause, and
 //! work that nobody waits for: isolates booted ahead, memory that is given back, V8's helpers.
-//! A patient thread keeps its share of the machine, unless the process may also change its
-//! threads' niceness back and forth (root, or `RLIMIT_NICE`); then it is nicer, too.
+//! A patient thread takes the core from nobody (`SCHED_BATCH`) and, where the process may change
+//! its threads' niceness back and forth (root, or `RLIMIT_NICE` of at least 20), gets a tenth of
+//! what a prompt one gets while both want it; a quiet machine is its own all the same.
 //!
 //! Linux before 6.12 ignores the length of turns. Wherever the kernel refuses, nothing changes.
 
@@ -15,10 +16,12 @@ use libc::{c_int, c_uint, pid_t};
 
 /// A turn of a prompt thread, in nanoseconds; the shortest that Linux grants.
 const PROMPT_TURN: u64 = 100_000;
-/// A turn of a patient one.
-const PATIENT_TURN: u64 = 20_000_000;
-/// What a patient thread is nicer by: it gets a third of what a prompt one gets.
-const NICER: c_int = 5;
+/// A turn of a patient one. Longer ones would let it save up more of what it is due while it
+/// slept, and then run for long before a prompt thread's turn comes.
+const PATIENT_TURN: u64 = 3_000_000;
+/// What a patient thread is nicer by. At 19 what computes for long would stand still on a busy
+/// machine; at 5 a neighbour's p99 doubles.
+const NICER: c_int = 10;
 
 /// A thread, as the kernel names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +34,12 @@ impl Thread {
     }
 
     pub fn be_prompt(self) {
-        set(self.0, base_niceness(), PROMPT_TURN);
+        set(self.0, libc::SCHED_OTHER, base_niceness(), PROMPT_TURN);
     }
 
     pub fn be_patient(self) {
         let nicer = if may_change_niceness() { NICER } else { 0 };
-        set(self.0, base_niceness() + nicer, PATIENT_TURN);
+        set(self.0, libc::SCHED_BATCH, base_niceness() + nicer, PATIENT_TURN);
     }
 }
 
@@ -70,10 +73,10 @@ struct Attributes {
 }
 
 /// True if the kernel took it.
-fn set(thread: pid_t, nice: c_int, turn: u64) -> bool {
+fn set(thread: pid_t, policy: c_int, nice: c_int, turn: u64) -> bool {
     let attributes = Attributes {
         size: u32::try_from(size_of::<Attributes>()).unwrap_or(48),
-        policy: 0,
+        policy: policy.unsigned_abs(),
         flags: 0,
         nice: nice.clamp(-20, 19),
         priority: 0,
@@ -101,7 +104,8 @@ fn may_change_niceness() -> bool {
         let tried =
             std::thread::Builder::new().name("verge-niceness".to_owned()).spawn(move || {
                 let me = Thread::current().0;
-                set(me, base + 1, PROMPT_TURN) && set(me, base, PROMPT_TURN)
+                let other = libc::SCHED_OTHER;
+                set(me, other, base + 1, PROMPT_TURN) && set(me, other, base, PROMPT_TURN)
             });
         tried.is_ok_and(|thread| thread.join().unwrap_or(false))
     })

@@ -13,11 +13,14 @@ pub fn name() -> String {
 pub unsafe fn prepare_process() {}
 
 pub fn set_process_limits(max_wasm_pages: u32) {
+    // Garbage is collected on the thread of the isolate that made it: in its app's CPU time and
+    // its turn, and never before another isolate's collection in one queue of helpers.
+    //
     // The unroller also takes the interrupt check out of loops that it believes to be short,
     // and is wrong for an endless loop around an inlined `fill`: such code can be neither
     // interrupted nor terminated.
     v8::V8::set_flags_from_string(&format!(
-        "--wasm-max-mem-pages={max_wasm_pages} --no-turboshaft-loop-unrolling"
+        "--wasm-max-mem-pages={max_wasm_pages} --no-turboshaft-loop-unrolling --single-threaded-gc"
     ));
 }
 

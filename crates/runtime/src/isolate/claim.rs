@@ -36,6 +36,7 @@ impl Booted {
             Duration::from_millis(limits.startup_time),
             limits.external_memory,
         );
+        self.slice.belongs_to(claim.restless.clone());
         self.loader.claim(claim.deployment.clone(), &claim.code_cache);
         self.runtime.op_state().borrow_mut().put(claim.host.clone());
         let evaluated = self.evaluate(claim).await;

@@ -44,6 +44,25 @@ pub(crate) enum Verdict {
     ExternalMemory,
 }
 
+/// An app that computed for long a moment ago, in any of its isolates. Others go before it: what
+/// fills its heap again and again does so in one short burst after the other, and in a new
+/// isolate each time.
+#[derive(Debug, Default)]
+pub(crate) struct Restless(AtomicU64);
+
+impl Restless {
+    /// How long it is remembered, in nanoseconds.
+    const MEMORY: u64 = 1_000_000_000;
+
+    fn mark(&self, now: u64) {
+        self.0.store(now + Self::MEMORY, Ordering::Release);
+    }
+
+    fn until(&self, now: u64) -> bool {
+        now < self.0.load(Ordering::Acquire)
+    }
+}
+
 /// What the watchdog and the isolate's thread share of it.
 pub(crate) struct Slice {
     handle: v8::IsolateHandle,
@@ -54,8 +73,10 @@ pub(crate) struct Slice {
     /// When it was asked, as `running_since`.
     asked_at: AtomicU64,
     thread: Thread,
-    /// Others go first, since the slice runs for long.
+    /// Others go first.
     patient: AtomicBool,
+    /// Of the isolate's app.
+    restless: OnceLock<Arc<Restless>>,
     /// Nanoseconds after which a slice that does not answer is ended; 0 is never.
     patience: AtomicU64,
 }
@@ -135,35 +156,42 @@ impl Slice {
             asked_at: AtomicU64::new(0),
             thread: Thread::current(),
             patient: AtomicBool::new(false),
+            restless: OnceLock::new(),
             patience: AtomicU64::new(0),
         });
         watchdog().add(&slice);
         slice
     }
 
+    /// The isolate is one of this app's from now on.
+    pub fn belongs_to(&self, app: Arc<Restless>) {
+        // An isolate is claimed once.
+        let _ = self.restless.set(app);
+    }
+
     pub fn begin(&self) {
-        self.running_since.store(now(), Ordering::Release);
+        let now = now();
+        let restless = self.restless.get().is_some_and(|app| app.until(now));
+        if restless != self.patient.load(Ordering::Acquire) {
+            self.patient.store(restless, Ordering::Release);
+            if restless { self.thread.be_patient() } else { self.thread.be_prompt() }
+        }
+        self.running_since.store(now, Ordering::Release);
         watchdog().wake();
     }
 
     pub fn end(&self) {
-        self.running_since.store(0, Ordering::SeqCst);
-        if self.patient.load(Ordering::SeqCst) {
-            self.patient.store(false, Ordering::SeqCst);
-            self.thread.be_prompt();
-        }
+        self.running_since.store(0, Ordering::Release);
     }
 
-    /// Lets others go first for the rest of the slice that began at `since`.
-    fn let_others_go_first(&self, since: u64) {
-        if self.patient.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        self.thread.be_patient();
-        // Had the slice ended before the kernel was told, `end` was too early.
-        if self.running_since.load(Ordering::SeqCst) != since {
-            self.patient.store(false, Ordering::SeqCst);
-            self.thread.be_prompt();
+    /// Lets others go first: the slice runs for long. It stays so until `begin` finds that the
+    /// app has been quiet for a while.
+    fn let_others_go_first(&self) {
+        if let Some(app) = self.restless.get() {
+            app.mark(now());
+            if !self.patient.swap(true, Ordering::AcqRel) {
+                self.thread.be_patient();
+            }
         }
     }
 
@@ -471,7 +499,7 @@ impl Watchdog {
                     running = true;
                     let running = Duration::from_nanos(now().saturating_sub(since));
                     if running >= LOOK {
-                        slice.let_others_go_first(since);
+                        slice.let_others_go_first();
                     }
                     if running >= TICK {
                         interrupt(&slice);

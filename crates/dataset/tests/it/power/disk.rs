@@ -80,11 +80,12 @@ impl Machine {
         self.fails_after(0);
         copy(from, to);
         let durable = self.durable.lock();
+        // The copies, for what runs on may still make and remove files.
         let mut files = Vec::new();
-        every_file(from, &mut files);
+        every_file(to, &mut files);
         files.sort();
-        for path in files {
-            let place = to.join(path.strip_prefix(from).unwrap());
+        for place in files {
+            let path = from.join(place.strip_prefix(to).unwrap());
             if let Some(before) = durable.names.get(&path)
                 && random.below(2) == 0
             {
@@ -94,7 +95,7 @@ impl Machine {
                 }
                 continue;
             }
-            let now = std::fs::read(&path).unwrap();
+            let now = std::fs::read(&place).unwrap();
             let synced = durable.synced.get(&path).cloned().unwrap_or_default();
             // A length, too, is old or new, or anything between.
             let (short, long) = (now.len().min(synced.len()), now.len().max(synced.len()));
