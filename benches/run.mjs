@@ -18,8 +18,9 @@ import { react } from "./scenarios/react.mjs";
 import { rebuild } from "./scenarios/rebuild.mjs";
 import { files } from "./scenarios/static.mjs";
 import { sql } from "./scenarios/sql.mjs";
+import { replication } from "./scenarios/replication.mjs";
 
-const SCENARIOS = { hello, react, isolates, limits, rebuild, files, sql };
+const SCENARIOS = { hello, react, isolates, limits, rebuild, files, sql, replication };
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const peers = join(root, "benches/peers/node_modules");
@@ -35,6 +36,8 @@ const tools = {
   serve: join(release, "serve"),
   isolates: join(release, "isolates"),
   limits: join(release, "limits"),
+  replication: join(release, "replication"),
+  databases: join(release, "databases"),
   deno: join(peers, `@deno/linux-${names.deno}-glibc/deno`),
   workerd: join(peers, `@cloudflare/workerd-linux-${names.workerd}/bin/workerd`),
   nginx: "/usr/sbin/nginx",

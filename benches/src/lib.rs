@@ -88,3 +88,11 @@ pub fn context() -> RequestContext {
         session: Session::off(),
     }
 }
+
+/// Resident memory of this process, bytes.
+pub fn resident() -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: u64 = line.split_whitespace().nth(1).ok_or("no value")?.parse()?;
+    Ok(kib * 1024)
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use http_body_util::BodyExt;
-use verge_bench::{HELLO, context, load, runtime_config};
+use verge_bench::{HELLO, context, load, resident, runtime_config};
 use verge_runtime::{Runtime, RuntimeConfig};
 use verge_types::{Body, Service};
 
@@ -72,13 +72,6 @@ async fn first_answers(warm: usize, runs: usize) -> Result<Vec<Duration>, Error>
     }
     times.sort();
     Ok(times)
-}
-
-fn resident() -> Result<u64, Error> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
-    let kib: u64 = line.split_whitespace().nth(1).ok_or("no value")?.parse()?;
-    Ok(kib * 1024)
 }
 
 async fn idle_memory(count: usize) -> Result<u64, Error> {

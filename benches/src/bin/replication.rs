@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use verge_bench::resident;
 use verge_fabric::{Fabric, FabricConfig, NodeId, Peer, Security, Seed};
 use verge_node::{Node, NodeConfig, NodeDatabase};
 use verge_services::sql::{Freshness, Home, Query, Value};
@@ -227,11 +228,4 @@ async fn count(database: &Arc<NodeDatabase>) -> Result<Vec<Value>, Error> {
     let query = Query::new("SELECT max(id) FROM entry", vec![]);
     let freshness = Freshness { wait: Duration::ZERO, ..Freshness::default() };
     Ok(database.query(&freshness, query, None).await?.value.rows.values)
-}
-
-fn resident() -> Result<u64, Error> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
-    let kib: u64 = line.split_whitespace().nth(1).ok_or("no value")?.parse()?;
-    Ok(kib * 1024)
 }
