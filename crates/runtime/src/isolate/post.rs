@@ -50,10 +50,7 @@ impl Post {
     /// Sends a command at once, after the events that wait.
     pub fn send(&self, command: Command) -> Result<(), Gone> {
         let mut waiting = self.waiting.lock();
-        if !waiting.events.is_empty() {
-            let events = std::mem::take(&mut waiting.events);
-            self.commands.send(Command::Events(events)).map_err(|_| Gone)?;
-        }
+        self.hand_over(&mut waiting);
         self.commands.send(command).map_err(|_| Gone)
     }
 
@@ -70,10 +67,7 @@ impl Post {
         waiting.events.push(event);
         match waiting.events.len() {
             1 => self.rung.notify_one(),
-            MAX_PARCEL => {
-                let events = std::mem::take(&mut waiting.events);
-                return self.commands.send(Command::Events(events)).map_err(|_| Gone);
-            }
+            MAX_PARCEL => self.hand_over(&mut waiting),
             _ => {}
         }
         Ok(())
@@ -88,14 +82,21 @@ impl Post {
     fn flush(&self, carried: bool) -> Vec<Event> {
         let mut waiting = self.waiting.lock();
         waiting.carried = carried;
+        self.hand_over(&mut waiting);
+        std::mem::take(&mut waiting.events)
+    }
+
+    /// Sends what waits, under the lock: an event is always seen either here or in the queue.
+    /// What the isolate does not take stays here, for the carrier to give back to the app.
+    fn hand_over(&self, waiting: &mut Waiting) {
         if waiting.events.is_empty() {
-            return Vec::new();
+            return;
         }
-        // Sent under the lock: an event is always seen either here or in the queue.
         let events = std::mem::take(&mut waiting.events);
-        match self.commands.send(Command::Events(events)) {
-            Err(mpsc::error::SendError(Command::Events(events))) => events,
-            _ => Vec::new(),
+        if let Err(mpsc::error::SendError(Command::Events(events))) =
+            self.commands.send(Command::Events(events))
+        {
+            waiting.events = events;
         }
     }
 
@@ -162,5 +163,59 @@ async fn arrive(mut parcels: mpsc::UnboundedReceiver<Vec<(Answer, verge_engine::
             // A client that left needs no answer.
             drop(answer.send(response));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::Request;
+    use tokio::sync::oneshot;
+    use verge_engine::Reply;
+    use verge_types::{Body, RequestContext, RequestId};
+
+    use super::*;
+    use crate::event::Target;
+
+    fn event() -> Event {
+        let (sender, _) = oneshot::channel();
+        Event {
+            request: Request::new(Body::Empty),
+            cx: RequestContext {
+                id: RequestId(1),
+                client: Arc::new(verge_types::ClientInfo {
+                    addr: ([127, 0, 0, 1], 1).into(),
+                    scheme: verge_types::Scheme::Http,
+                    http_protocol: "HTTP/1.1",
+                    tls_version: "",
+                    tls_cipher: "",
+                }),
+                geo: Arc::default(),
+                trace: verge_types::TraceContext {
+                    trace_id: 1,
+                    span_id: 2,
+                    parent_id: None,
+                    sampled: false,
+                },
+                session: verge_types::Session::off(),
+            },
+            target: Target::Fetch,
+            reply: Reply::Http(sender),
+            arrived: Instant::now(),
+            tries: 0,
+        }
+    }
+
+    #[test]
+    fn what_an_isolate_that_ended_does_not_take_is_given_back() {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let post = Post::new(commands);
+        post.waiting.lock().events = vec![event(), event()];
+        drop(inbox);
+        // A whole parcel, and a command after it, meet an isolate that ended just now.
+        post.hand_over(&mut post.waiting.lock());
+        assert!(post.send(Command::Retire).is_err());
+        assert_eq!(post.flush(false).len(), 2);
     }
 }
