@@ -175,15 +175,10 @@ impl<H: Home> Database<H> {
             }
             error
         })?;
-        match reply.done {
-            Done::Outcomes(value) => Ok(Answer {
-                value,
-                position: reply.position,
-                node: Node { served_by: reply.served_by, region: reply.served_by_region },
-                served_by_primary: true,
-            }),
-            _ => Err(SqlError::malformed("another reply than was asked for")),
-        }
+        reply.answer(|done| match done {
+            Done::Outcomes(value) => Some(value),
+            _ => None,
+        })
     }
 
     /// A script, in one transaction at the primary.
@@ -201,15 +196,10 @@ impl<H: Home> Database<H> {
             return Ok(self.here(value, position));
         }
         let reply = self.ask_primary(&Request::Exec(text)).await?;
-        match reply.done {
-            Done::Executed(value) => Ok(Answer {
-                value,
-                position: reply.position,
-                node: Node { served_by: reply.served_by, region: reply.served_by_region },
-                served_by_primary: true,
-            }),
-            _ => Err(SqlError::malformed("another reply than was asked for")),
-        }
+        reply.answer(|done| match done {
+            Done::Executed(value) => Some(value),
+            _ => None,
+        })
     }
 
     /// An interactive transaction. It rolls back by itself after `longest`.
@@ -304,6 +294,23 @@ impl<H: Home> Database<H> {
             SqlError::new(ErrorKind::Unavailable, "the primary cannot be reached from here")
         })?;
         decode_reply(&forward.forward(self.home.id(), request.encode()).await?)
+    }
+}
+
+impl Reply {
+    /// The primary's answer, if it is of the kind that was asked for.
+    pub(super) fn answer<T>(
+        self,
+        of: impl FnOnce(Done) -> Option<T>,
+    ) -> Result<Answer<T>, SqlError> {
+        let value =
+            of(self.done).ok_or_else(|| SqlError::malformed("another reply than was asked for"))?;
+        Ok(Answer {
+            value,
+            position: self.position,
+            node: Node { served_by: self.served_by, region: self.served_by_region },
+            served_by_primary: true,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use verge_dataset::rusqlite::{Connection, ffi};
 
-use super::database::{Answer, Database, Node, SharedStop, rules};
+use super::database::{Answer, Database, SharedStop, rules};
 use super::error::{ErrorKind, SqlError};
 use super::home::Home;
 use super::message::{Done, Request};
@@ -31,15 +31,10 @@ impl<H: Home> Database<H> {
             return Ok(self.here(value, position));
         }
         let reply = self.ask_primary(&Request::Script(text)).await?;
-        match reply.done {
-            Done::Outcomes(value) => Ok(Answer {
-                value,
-                position: reply.position,
-                node: Node { served_by: reply.served_by, region: reply.served_by_region },
-                served_by_primary: true,
-            }),
-            _ => Err(SqlError::malformed("another reply than was asked for")),
-        }
+        reply.answer(|done| match done {
+            Done::Outcomes(value) => Some(value),
+            _ => None,
+        })
     }
 
     /// `None` if it writes, or if it uses what only the primary's writer may know of.
