@@ -79,7 +79,7 @@ async fn converse(node: &Node, stream: UnixStream) -> std::io::Result<()> {
 }
 
 async fn send(write: &mut OwnedWriteHalf, line: &impl serde::Serialize) -> std::io::Result<()> {
-    let mut answer = serde_json::to_vec(line).unwrap_or_default();
+    let mut answer = serde_json::to_vec(line)?;
     answer.push(b'\n');
     write.write_all(&answer).await
 }

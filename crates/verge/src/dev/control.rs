@@ -70,7 +70,7 @@ async fn converse(world: Arc<World>, stream: UnixStream) -> std::io::Result<()> 
                 .hint("is this command of the same version as the verge dev that runs?")),
         };
         let result: Result<Value, Refusal> = result.map_err(Into::into);
-        let mut answer = serde_json::to_vec(&result).unwrap_or_default();
+        let mut answer = serde_json::to_vec(&result)?;
         answer.push(b'\n');
         write.write_all(&answer).await?;
     }
@@ -78,7 +78,7 @@ async fn converse(world: Arc<World>, stream: UnixStream) -> std::io::Result<()> 
 
 async fn carry_out(world: &World, order: Order) -> Result<Value, Failure> {
     Ok(match order {
-        Order::Databases => json!(all_databases(world).await),
+        Order::Databases => json!(all_databases(world).await?),
         Order::Pops => json!(world.pops().await),
         Order::Kill { pop } => json!(world.kill(&pop).await?),
         Order::Start { pop } => json!(world.start(&pop).await?),
@@ -92,11 +92,12 @@ async fn carry_out(world: &World, order: Order) -> Result<Value, Failure> {
 }
 
 /// The databases that apps name, and those that were made beside them, and where each answers.
-async fn all_databases(world: &World) -> Vec<DatabaseAddresses> {
+async fn all_databases(world: &World) -> Result<Vec<DatabaseAddresses>, Failure> {
     let mut names = wire::names(&world.sites);
     for place in world.places.iter() {
         let Some(node) = place.running().await else { continue };
-        for id in node.list().await.unwrap_or_default() {
+        let listed = node.list().await;
+        for id in listed.map_err(|error| Failure::new("data", error.public()))? {
             if let Some(name) = id.as_str().strip_prefix("sql/")
                 && !names.iter().any(|known| known == name)
             {
@@ -104,7 +105,7 @@ async fn all_databases(world: &World) -> Vec<DatabaseAddresses> {
             }
         }
     }
-    addresses(world, names)
+    Ok(addresses(world, names))
 }
 
 /// The databases that apps name, and where each answers.
