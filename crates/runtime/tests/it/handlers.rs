@@ -140,7 +140,7 @@ async fn a_thrown_error_is_a_fault_and_the_isolate_lives_on() {
     let logs = world.logs.text();
     assert!(logs.contains("boom") && logs.contains("not an error"), "{logs}");
     assert!(logs.contains("must return a Response"), "{logs}");
-    assert!(logs.contains("stray"), "{logs}");
+    world.logs.wait_for("stray").await;
 }
 
 #[tokio::test]

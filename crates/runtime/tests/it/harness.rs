@@ -37,6 +37,17 @@ impl Logs {
     pub fn text(&self) -> String {
         self.all().iter().map(|r| format!("{}\n", r.message)).collect()
     }
+
+    /// Waits for what nobody's answer waits for, a stray rejection for one.
+    pub async fn wait_for(&self, words: &str) {
+        for _ in 0..500 {
+            if self.text().contains(words) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("`{words}` was not logged in 5 s:\n{}", self.text());
+    }
 }
 
 pub struct World {
