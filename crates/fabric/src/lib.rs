@@ -25,6 +25,7 @@ mod membership;
 mod message;
 mod metrics;
 mod node;
+mod punctual;
 mod random;
 mod serve;
 mod session;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NodeId;
 use crate::links::Links;
+use crate::punctual::Timer;
 use crate::shaper::Shaper;
 
 /// Bytes one direction of a connection holds at most.
@@ -117,6 +118,7 @@ impl Direction {
     {
         let mut changes = self.links.changes();
         self.refresh();
+        let mut timer = Timer::new();
         let mut open = true;
         let mut give_up = None;
         let mut buffer = BytesMut::with_capacity(PIECE);
@@ -131,7 +133,7 @@ impl Direction {
                     if changed.is_err() { return; }
                     self.refresh();
                 }
-                () = sleep_until(due.unwrap_or(far_off)), if due.is_some() => {
+                () = timer.until(due.unwrap_or(far_off)), if due.is_some() => {
                     if self.deliver(&mut to).await.is_err() { return; }
                 }
                 read = from.read_buf(&mut buffer), if open && self.held < IN_FLIGHT => {
