@@ -86,7 +86,7 @@ While it runs:
   keys of the terminal (h for help), or from another one:
   verge link cut fra nrt               nothing passes between the two; slow, heal, list
   verge pop kill fra                   a crash; start brings it back
-  verge db url NAME, verge db token NAME
+  verge db url [DB], verge db token [DB]
                                        the database for @libsql/client
   /__verge/scheduled?cron=0+*+*+*+*    runs the app's scheduled handler
   /__verge/metrics                     metrics of this process

@@ -16,15 +16,15 @@ use crate::tokens;
 /// Print where a database of the running `verge dev` answers `@libsql/client`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  verge db url guestbook                 http://localhost:8787/__verge/db/guestbook/
-  verge db url guestbook --ws            the same for WebSocket: ws://...
-  verge db url guestbook --pop nrt       at another point of presence
-  verge db token guestbook               the token that goes with it
+  verge db url DB                 http://localhost:8787/__verge/db/guestbook/
+  verge db url DB --ws            the same for WebSocket: ws://...
+  verge db url DB --pop nrt       at another point of presence
+  verge db token DB               the token that goes with it
 The slash at the end belongs to the URL.")]
 pub struct Url {
-    /// The database's name, as in `database_name`
-    #[arg(value_name = "NAME")]
-    name: String,
+    /// Its binding, its name, or nothing if the configuration has one database
+    #[arg(value_name = "DB")]
+    pub database: Option<String>,
     /// For WebSocket instead of HTTP
     #[arg(long)]
     ws: bool,
@@ -36,14 +36,14 @@ pub struct Url {
 /// for and kept in the data folder. A rotated token is refused from the next request on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  verge db token guestbook                        may read and write
-  verge db token guestbook --read-only            may read
-  verge db token guestbook --rotate               a new one; the old one is refused
-  verge db token guestbook --read-only --rotate")]
+  verge db token DB                        may read and write
+  verge db token DB --read-only            may read
+  verge db token DB --rotate               a new one; the old one is refused
+  verge db token DB --read-only --rotate")]
 pub struct Token {
-    /// The database's name, as in `database_name`
-    #[arg(value_name = "NAME")]
-    name: String,
+    /// Its binding, its name, or nothing if the configuration has one database
+    #[arg(value_name = "DB")]
+    pub database: Option<String>,
     /// The token that only reads
     #[arg(long)]
     read_only: bool,
@@ -52,13 +52,15 @@ pub struct Token {
     rotate: bool,
 }
 
+/// `name` is a `database_name`.
 pub fn url(
     args: &Url,
+    name: &str,
     data: Option<&Path>,
     pop: Option<&PopName>,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    let name = plain(&args.name)?;
+    let name = plain(name)?;
     let mut running = Running::find(data)?;
     let known: Vec<DatabaseAddresses> = running.ask(&Order::Databases)?;
     let found = find(&known, &name)?;
@@ -83,8 +85,13 @@ pub fn url(
 }
 
 /// `data` is where the tokens lie; without it the running verge dev says, or the app here.
-pub fn token(args: &Token, data: Option<&Path>, terminal: &Terminal) -> Result<(), Failure> {
-    let name = plain(&args.name)?;
+pub fn token(
+    args: &Token,
+    name: &str,
+    data: Option<&Path>,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    let name = plain(name)?;
     let data = match Running::find(data) {
         Ok(mut running) => {
             find(&running.ask::<Vec<DatabaseAddresses>>(&Order::Databases)?, &name)?;

@@ -36,8 +36,14 @@ pub fn run(args: Db, terminal: &Terminal) -> Result<(), Failure> {
     let Db { command, place } = args;
     let (data, pop) = (place.data.as_deref(), place.pop.as_ref());
     match &command {
-        Command::Url(args) => wire_address::url(args, data, pop, terminal),
-        Command::Token(args) => wire_address::token(args, data, terminal),
+        Command::Url(args) => {
+            let name = project::name_for_running(&place, terminal, args.database.as_deref())?;
+            wire_address::url(args, &name, data, pop, terminal)
+        }
+        Command::Token(args) => {
+            let name = project::name_for_running(&place, terminal, args.database.as_deref())?;
+            wire_address::token(args, &name, data, terminal)
+        }
         _ => ask(&command, place, terminal),
     }
 }

@@ -103,6 +103,24 @@ impl Context {
     }
 }
 
+/// The `database_name` that is meant, for asking a `verge dev` that may serve another project than
+/// the one here: what this one does not know is left as it is.
+pub fn name_for_running(
+    place: &Place,
+    terminal: &Terminal,
+    name: Option<&str>,
+) -> Result<String, Failure> {
+    match (Context::new(place.clone(), *terminal), name) {
+        (Ok(context), None) => context.only_one().map(|named| named.name),
+        (Err(failure), None) => Err(failure),
+        (Err(_), Some(name)) => Ok(name.to_owned()),
+        (Ok(context), Some(name)) => {
+            let bound = context.databases().iter().find(|database| database.binding == name);
+            Ok(bound.map_or_else(|| name.to_owned(), |database| database.name.clone()))
+        }
+    }
+}
+
 impl Named {
     pub fn of(config: &DatabaseConfig) -> Self {
         Self {
