@@ -409,7 +409,9 @@ export class D1Database {
   async transaction(body, options) {
     if (typeof body !== "function") throw new TypeError("transaction() takes a function");
     const id = currentId();
-    const rid = check(await op_verge_sql_begin(this.#handle, Number(options?.deadline ?? 0)));
+    const rid = check(
+      await op_verge_sql_begin(this.#handle, id, Number(options?.deadline ?? 0)),
+    );
     const transaction = new Transaction(rid);
     let value;
     try {

@@ -51,7 +51,7 @@ async fn main() -> Result<(), AnyError> {
     let id = "app/main".parse()?;
     let primary = nodes[0].0.database(&id).await?;
     let script = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)".to_owned();
-    let made = primary.exec(script, None).await?.position;
+    let made = primary.exec(None, script, None).await?.position;
     let replica = nodes[1].0.database(&id).await?;
     replica.home().wait_for(made, Duration::from_secs(10)).await;
 

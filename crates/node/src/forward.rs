@@ -103,6 +103,10 @@ async fn forward(
     let waits = !entry.database.only_reads(&request);
     let mut bytes = Bytes::from(bytes);
     let mut fixed = None;
+    let request = match request {
+        SqlRequest::Fresh { request, .. } => *request,
+        plain => plain,
+    };
     let begins = match request {
         SqlRequest::Begin { deadline_ms } => Some(deadline_ms),
         SqlRequest::Step { transaction, queries } => {

@@ -296,8 +296,8 @@ mod tests {
             NodeConfig::new(folder.path(), "iad-1".parse().unwrap(), "iad".parse().unwrap());
         let node = Node::start(config).await.unwrap();
         let db = node.database(&"app/main".parse().unwrap()).await.unwrap();
-        db.exec("CREATE TABLE t (v)".to_owned(), None).await.unwrap();
-        let holder = db.begin(Duration::from_secs(30)).await.unwrap();
+        db.exec(None, "CREATE TABLE t (v)".to_owned(), None).await.unwrap();
+        let holder = db.begin(None, Duration::from_secs(30)).await.unwrap();
         let insert = Query::new("INSERT INTO t VALUES (1)", vec![]);
         let any = Freshness::default();
         let waiting = tokio::spawn({

@@ -139,7 +139,7 @@ impl SqlHandle {
     }
 
     /// A history that is gone does not lock the client out: its next request begins anew.
-    fn gone(&self, client: &verge_types::Session, error: &SqlError) {
+    pub fn gone(&self, client: &verge_types::Session, error: &SqlError) {
         if error.kind == ErrorKind::HistoryLost {
             client.forget(self.database.home().id());
         }
@@ -362,7 +362,9 @@ pub async fn op_verge_sql_exec(
         (handle.client(state, id), stop_after(state))
     };
     let started = Instant::now();
-    let answer = handle.database.exec(text, Some(stop)).await;
+    let seen = handle.freshness(&client, None).at_least;
+    let answer = handle.database.exec(seen, text, Some(stop)).await;
+    let answer = answer.inspect_err(|error| handle.gone(&client, error));
     let done = answer.map(|answer| {
         handle.wrote(&state, id, &client, None, answer.position);
         handle.time(&client, answer.served_by_primary, started.elapsed());

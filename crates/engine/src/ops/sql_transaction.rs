@@ -76,13 +76,17 @@ fn taken(state: &RefCell<OpState>, rid: ResourceId) -> Result<Rc<OpenTransaction
 pub async fn op_verge_sql_begin(
     state: Rc<RefCell<OpState>>,
     #[cppgc] handle: &SqlHandle,
+    #[smi] id: ExchangeId,
     deadline: f64,
 ) -> Reply<Rid> {
     let longest = match Duration::try_from_secs_f64(deadline / 1e3) {
         Ok(asked) if !asked.is_zero() => asked.min(LONGEST_TRANSACTION),
         _ => TRANSACTION,
     };
-    let begun = handle.database().begin(longest).await;
+    let client = handle.client(&mut state.borrow_mut(), id);
+    let seen = handle.freshness(&client, None).at_least;
+    let begun = handle.database().begin(seen, longest).await;
+    let begun = begun.inspect_err(|error| handle.gone(&client, error));
     let done = begun.map(|transaction| {
         let open = OpenTransaction(tokio::sync::Mutex::new(Some(transaction)));
         Rid(state.borrow_mut().resource_table.add(open))

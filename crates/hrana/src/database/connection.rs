@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use verge_services::sql::{self, Home, Local, Query, Rules, SharedStop};
-use verge_types::Position;
+use verge_types::{Coverage, Position};
 
 use super::Shared;
 use super::convert::{self, Sink};
@@ -243,7 +243,9 @@ where
             self.keys_without_actions().await?;
         }
         let longest = self.shared.write_transaction;
-        let mut transaction = self.shared.database.begin(longest).await.map_err(convert::error)?;
+        let seen = self.shared.freshness().at_least;
+        let begun = self.shared.database.begin(seen, longest).await;
+        let mut transaction = begun.map_err(|error| self.shared.failed(error))?;
         if self.keys_off {
             let defer = vec![Query::new("PRAGMA defer_foreign_keys=on", vec![])];
             transaction.run(defer, None).await.map_err(convert::error)?;
@@ -298,10 +300,10 @@ where
             let mut sink = Sink::new(rows, decltypes(sql::describe(&reader, &rules, &text)));
             drop(reader);
             let local = database.read(&freshness, &text, &params, Some(&*stop), &mut sink);
-            Ok((local.map_err(convert::error)?, sink, params))
+            Ok((local, sink, params))
         })
         .await?;
-        match local {
+        match local.map_err(|error| self.shared.failed(error))? {
             Local::Done { stats, .. } => {
                 sink.result()?;
                 return Ok(convert::done(&stats));
@@ -327,7 +329,7 @@ where
         }
         let query = Query { sql: sql.to_string(), params };
         let answer = self.shared.database.query(&freshness, query, Some(self.stop())).await;
-        let answer = answer.map_err(convert::error)?;
+        let answer = answer.map_err(|error| self.shared.failed(error))?;
         self.shared.wrote(answer.position);
         replay(answer.value, sink).await
     }
@@ -419,7 +421,10 @@ where
         if let Some(at_least) = freshness.at_least
             && !database.home().wait_for(at_least, freshness.wait).await
         {
-            return Err(Error::platform("UNAVAILABLE", "the replica is not up to date").retryable());
+            return Err(match database.home().coverage(at_least) {
+                Coverage::Lost => self.shared.failed(sql::SqlError::history_lost(at_least)),
+                _ => Error::platform("UNAVAILABLE", "the replica is not up to date").retryable(),
+            });
         }
         let database = Arc::clone(database);
         blocking(move || {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use verge_services::sql::{Database, Freshness, Home};
-use verge_types::Position;
+use verge_services::sql::{Database, ErrorKind, Freshness, Home, SqlError};
+use verge_types::{Coverage, Position};
 
-use crate::{Access, Answer, Backend, Connection};
+use crate::{Access, Answer, Backend, Connection, Error};
 
 /// How long a read waits for the replica before it goes to the primary, in default.
 const WAIT: Duration = Duration::from_millis(500);
@@ -46,6 +46,16 @@ impl<H: Home> Shared<H> {
     fn wrote(&self, position: Position) {
         let mut written = self.written.lock();
         *written = (*written).max(Some(position));
+    }
+
+    /// What the client is told. Once one was told that what was written here is gone (by a
+    /// restore, by a failover), the others begin anew.
+    fn failed(&self, error: SqlError) -> Error {
+        if error.kind == ErrorKind::HistoryLost {
+            let home = self.database.home();
+            self.written.lock().take_if(|seen| home.coverage(*seen) != Coverage::Covered);
+        }
+        convert::error(error)
     }
 }
 

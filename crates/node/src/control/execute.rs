@@ -43,7 +43,7 @@ impl Node {
                 (outcome, 1, (answer.position, answer.node, answer.served_by_primary))
             }
             Err(error) if params.is_empty() && is_script(&error) => {
-                let done = database.exec(text, None).await.map_err(command_error)?;
+                let done = database.exec(None, text, None).await.map_err(command_error)?;
                 let mut outcome = sql::Outcome::default();
                 outcome.stats.changes = done.value.changes;
                 outcome.stats.duration = done.value.duration;

@@ -56,13 +56,13 @@ async fn a_transaction_at_a_replica_is_one_at_the_primary() {
     let fra = nodes[1].database(&app).await.unwrap();
     create(&fra).await;
     let one = |sql: &str| vec![Query::new(sql, vec![])];
-    let mut kept = fra.begin(Duration::from_secs(20)).await.unwrap();
+    let mut kept = fra.begin(None, Duration::from_secs(20)).await.unwrap();
     kept.run(one("INSERT INTO t VALUES (1)"), None).await.unwrap();
     assert!(kept.run(one("INSERT INTO nope VALUES (1)"), None).await.is_err());
     let seen = kept.run(one("SELECT count(*) FROM t"), None).await.unwrap();
     assert_eq!(seen.value[0].rows.values, [Value::Integer(1)]);
     let at = kept.commit().await.unwrap();
-    let mut gone = fra.begin(Duration::from_secs(20)).await.unwrap();
+    let mut gone = fra.begin(None, Duration::from_secs(20)).await.unwrap();
     gone.run(one("INSERT INTO t VALUES (2)"), None).await.unwrap();
     gone.rollback().await.unwrap();
     use verge_services::sql::Home;

@@ -148,7 +148,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 }
 
 pub async fn exec(db: &NodeDatabase, text: &str) -> Result<Position, SqlError> {
-    db.exec(text.to_owned(), None).await.map(|answer| answer.position)
+    db.exec(None, text.to_owned(), None).await.map(|answer| answer.position)
 }
 
 /// Makes the table, and waits until the copy here has it.

@@ -138,9 +138,11 @@ impl<H: Home> Database<H> {
         stop: Option<SharedStop>,
         one: bool,
     ) -> Result<Answer<Vec<Outcome>>, SqlError> {
+        // A write does not wait for what the session has seen: the primary has it.
         if let Some(at_least) = freshness.at_least
             && !freshness.strong
             && self.home.coverage(at_least) == Coverage::NotYet
+            && (self.home.is_primary() || !self.one_writes(&queries))
         {
             self.home.wait_for(at_least, freshness.wait).await;
         }
@@ -150,9 +152,7 @@ impl<H: Home> Database<H> {
             return Ok(answer);
         }
         if self.home.is_primary() {
-            if let Some(at_least) = freshness.at_least {
-                covers(&self.home, at_least)?;
-            }
+            self.has(freshness.at_least)?;
             let policy = self.policy;
             let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::batch(conn, &rules(policy, &stop), &queries)
@@ -160,14 +160,11 @@ impl<H: Home> Database<H> {
             let (value, position) = self.home.write(freshness.at_least, job).await?;
             return Ok(self.here(value, position));
         }
-        let mut request = match (one, queries) {
+        let request = match (one, queries) {
             (true, mut queries) if queries.len() == 1 => Request::Query(queries.remove(0)),
             (_, queries) => Request::Batch(queries),
         };
-        if freshness.strong || freshness.at_least.is_some() {
-            let (seen, strong) = (freshness.at_least, freshness.strong);
-            request = Request::Fresh { seen, strong, request: Box::new(request) };
-        }
+        let request = request.fresh(freshness.at_least, freshness.strong);
         let reply = self.ask_primary(&request).await.map_err(|error| {
             if error.kind == ErrorKind::OutcomeUnknown && self.only_reads(&request) {
                 // There is no doubt about what a read has changed.
@@ -181,9 +178,10 @@ impl<H: Home> Database<H> {
         })
     }
 
-    /// A script, in one transaction at the primary.
+    /// A script, in one transaction at the primary, for a session that has seen so much.
     pub async fn exec(
         &self,
+        seen: Option<Position>,
         text: String,
         stop: Option<SharedStop>,
     ) -> Result<Answer<Executed>, SqlError> {
@@ -192,27 +190,53 @@ impl<H: Home> Database<H> {
             let job = move |conn: &verge_dataset::rusqlite::Connection| {
                 script::exec(conn, &rules(policy, &stop), &text)
             };
-            let (value, position) = self.home.write(None, job).await?;
+            self.has(seen)?;
+            let (value, position) = self.home.write(seen, job).await?;
             return Ok(self.here(value, position));
         }
-        let reply = self.ask_primary(&Request::Exec(text)).await?;
+        let reply = self.ask_primary(&Request::Exec(text).fresh(seen, false)).await?;
         reply.answer(|done| match done {
             Done::Executed(value) => Some(value),
             _ => None,
         })
     }
 
-    /// An interactive transaction. It rolls back by itself after `longest`.
-    pub async fn begin(self: &Arc<Self>, longest: Duration) -> Result<Transaction<H>, SqlError> {
+    /// An interactive transaction of a session that has seen so much. It rolls back by itself
+    /// after `longest`.
+    pub async fn begin(
+        self: &Arc<Self>,
+        seen: Option<Position>,
+        longest: Duration,
+    ) -> Result<Transaction<H>, SqlError> {
         if self.home.is_primary() {
-            let transaction = self.home.begin(Instant::now() + longest).await?;
+            let transaction = self.begin_here(seen, Instant::now() + longest).await?;
             return Ok(Transaction::here(self.clone(), transaction));
         }
         let deadline_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        match self.ask_primary(&Request::Begin { deadline_ms }).await?.done {
+        let request = Request::Begin { deadline_ms }.fresh(seen, false);
+        match self.ask_primary(&request).await?.done {
             Done::Began { transaction } => Ok(Transaction::away(self.clone(), transaction)),
             _ => Err(SqlError::malformed("another reply than was asked for")),
         }
+    }
+
+    async fn begin_here(
+        &self,
+        seen: Option<Position>,
+        deadline: Instant,
+    ) -> Result<H::Transaction, SqlError> {
+        self.has(seen)?;
+        let transaction = self.home.begin(deadline).await?;
+        // It may have waited for its turn while the history changed.
+        if let Err(error) = self.has(seen) {
+            transaction.rollback().await?;
+            return Err(error);
+        }
+        Ok(transaction)
+    }
+
+    fn has(&self, seen: Option<Position>) -> Result<(), SqlError> {
+        seen.map_or(Ok(()), |seen| covers(&self.home, seen))
     }
 
     /// Answers another PoP's [`Forward`]. Never forwards again: a node that is no longer the
@@ -247,7 +271,7 @@ impl<H: Home> Database<H> {
                 (Done::Outcomes(answer.value), answer.position)
             }
             Request::Exec(text) => {
-                let answer = self.exec(text, stop).await?;
+                let answer = self.exec(freshness.at_least, text, stop).await?;
                 (Done::Executed(answer.value), answer.position)
             }
             Request::Script(text) => {
@@ -256,7 +280,7 @@ impl<H: Home> Database<H> {
             }
             Request::Begin { deadline_ms } => {
                 let deadline = Instant::now() + Duration::from_millis(deadline_ms.min(3_600_000));
-                let transaction = self.home.begin(deadline).await?;
+                let transaction = self.begin_here(freshness.at_least, deadline).await?;
                 let transaction = self.open.keep(transaction, deadline)?;
                 (Done::Began { transaction }, self.home.position())
             }

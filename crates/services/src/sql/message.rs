@@ -69,6 +69,14 @@ pub struct Reply {
 }
 
 impl Request {
+    /// The same, of a session that has seen so much, or whose read must be strong.
+    pub(super) fn fresh(self, seen: Option<Position>, strong: bool) -> Self {
+        if seen.is_none() && !strong {
+            return self;
+        }
+        Self::Fresh { seen, strong, request: Box::new(self) }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new(VERSION);
         self.put(&mut out);

@@ -93,6 +93,15 @@ impl<H: Home> Database<H> {
             .all(|query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(true)))
     }
 
+    /// Whether one of these writes for sure; of a table that is not here yet nothing is known.
+    pub(super) fn one_writes(&self, queries: &[Query]) -> bool {
+        let Ok(reader) = self.home.reader() else { return false };
+        let rules = Rules { policy: self.policy, stop: None };
+        queries
+            .iter()
+            .any(|query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(false)))
+    }
+
     fn read_all(
         &self,
         queries: &[Query],

@@ -141,9 +141,9 @@ async fn batches_and_errors_travel() {
     world.ship().await;
     let reads = vec![q("SELECT count(*) FROM t"), q("SELECT 1")];
     assert!(!world.replica.batch(&any, reads, None).await.unwrap().served_by_primary);
-    let done = world.replica.exec("INSERT INTO t VALUES (7);\nSELECT 1".into(), None).await;
+    let done = world.replica.exec(None, "INSERT INTO t VALUES (7);\nSELECT 1".into(), None).await;
     assert_eq!(done.unwrap().value.count, 2);
-    let error = world.replica.exec("SELEKT".into(), None).await.unwrap_err();
+    let error = world.replica.exec(None, "SELEKT".into(), None).await.unwrap_err();
     assert!(error.to_string().starts_with("D1_EXEC_ERROR: Error in line 1: SELEKT: near"));
 }
 
@@ -154,7 +154,7 @@ async fn transactions_are_held_at_the_primary() {
     world.primary.query(&any, q("CREATE TABLE t (a UNIQUE)"), None).await.unwrap();
     for db in [&world.primary, &world.replica] {
         let before = count(&world.primary, &any).unwrap();
-        let mut tx = db.begin(Duration::from_secs(20)).await.unwrap();
+        let mut tx = db.begin(None, Duration::from_secs(20)).await.unwrap();
         let insert = || vec![q("INSERT INTO t SELECT ifnull(max(a), 0) + 1 FROM t")];
         tx.run(insert(), None).await.unwrap();
         // A statement that fails leaves it open.
@@ -164,7 +164,7 @@ async fn transactions_are_held_at_the_primary() {
         assert_eq!(count(&world.primary, &any), Some(before));
         assert!(tx.commit().await.unwrap() > Position::default());
         assert_eq!(count(&world.primary, &any), Some(before + 1));
-        let mut tx = db.begin(Duration::from_secs(20)).await.unwrap();
+        let mut tx = db.begin(None, Duration::from_secs(20)).await.unwrap();
         tx.run(insert(), None).await.unwrap();
         let refused = tx.run(vec![q("COMMIT")], None).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Refused);
@@ -172,12 +172,47 @@ async fn transactions_are_held_at_the_primary() {
         assert_eq!(count(&world.primary, &any), Some(before + 1));
     }
     // One whose time is up is over.
-    let mut tx = world.replica.begin(Duration::from_millis(1)).await;
+    let mut tx = world.replica.begin(None, Duration::from_millis(1)).await;
     if let Ok(tx) = &mut tx {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let error = tx.run(vec![q("SELECT 1")], None).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Deadline);
     }
+}
+
+#[tokio::test]
+async fn a_script_and_a_transaction_are_refused_where_what_was_seen_is_not() {
+    let world = World::new();
+    let any = Freshness::default();
+    let made = world.primary.query(&any, q("CREATE TABLE t (a)"), None).await.unwrap().position;
+    let later = Some(Position::new(made.epoch, made.txid + 5));
+    for db in [&world.primary, &world.replica] {
+        let script = "INSERT INTO t VALUES (1)";
+        let error = db.exec(later, script.into(), None).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        let error = db.begin(later, Duration::from_secs(20)).await.map(drop).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert_eq!(count(&world.primary, &any), Some(0));
+        // What it has seen is there, and the writer is free.
+        db.begin(Some(made), Duration::from_secs(20)).await.unwrap().rollback().await.unwrap();
+        db.exec(Some(made), "DELETE FROM t".into(), None).await.unwrap();
+    }
+}
+
+/// The replica would have to wait for what the primary has.
+#[tokio::test]
+async fn a_write_does_not_wait_for_the_replica() {
+    let mut world = World::new();
+    let any = Freshness::default();
+    world.primary.query(&any, q("CREATE TABLE t (a)"), None).await.unwrap();
+    world.ship().await;
+    let insert = q("INSERT INTO t VALUES (0)");
+    let seen = world.primary.query(&any, insert, None).await.unwrap().position;
+    let patient =
+        Freshness { at_least: Some(seen), wait: Duration::from_secs(3600), ..Freshness::default() };
+    let insert = world.replica.query(&patient, q("INSERT INTO t VALUES (1)"), None);
+    let wrote = tokio::time::timeout(Duration::from_secs(60), insert).await.expect("at once");
+    assert!(wrote.unwrap().position > seen);
 }
 
 #[tokio::test]
@@ -212,7 +247,11 @@ async fn sessions_speak_d1() {
 async fn a_vacuum_of_the_platform_still_works() {
     let mut world = World::new();
     let any = Freshness::default();
-    world.primary.exec("CREATE TABLE t (a); INSERT INTO t VALUES (1)".into(), None).await.unwrap();
+    world
+        .primary
+        .exec(None, "CREATE TABLE t (a); INSERT INTO t VALUES (1)".into(), None)
+        .await
+        .unwrap();
     world.primary.home().dataset().vacuum().await.unwrap();
     world.ship().await;
     assert_eq!(count(&world.replica, &any), Some(1));

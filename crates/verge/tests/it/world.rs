@@ -14,7 +14,7 @@ struct World {
     dev: Dev,
     ports: Vec<u16>,
     data: String,
-    _book: tempfile::TempDir,
+    book: tempfile::TempDir,
 }
 
 impl World {
@@ -28,7 +28,7 @@ impl World {
         let ports = (0..3).map(port).collect();
         let data = book.path().join(".verge/data").to_str().expect("text").to_owned();
         // It listens for orders before it says that it is ready.
-        Self { dev, ports, data, _book: book }
+        Self { dev, ports, data, book }
     }
 
     fn order(&self, words: &[&str]) -> Value {
@@ -154,6 +154,55 @@ fn wrong_orders_are_refused_with_what_to_do() {
     assert!(usage(&["link", "slow", "fra", "nrt"]).contains("--rtt"));
     assert!(usage(&["link", "slow", "fra", "nrt", "--rtt", "800"]).contains("with its unit"));
     assert!(usage(&["link", "heal", "fra"]).contains("<POP>"));
+}
+
+#[test]
+fn a_binding_names_a_database_and_the_only_one_needs_no_name() {
+    let world = World::start();
+    let project = world.book.path().to_str().expect("text").to_owned();
+    for words in [&["db", "url"][..], &["db", "url", "DB"], &["db", "url", "guestbook"]] {
+        let told = world.order(&[words, &["--config", &project]].concat());
+        assert_eq!(told["database"], "guestbook", "{words:?}");
+    }
+    let token = |words: &[&str]| world.order(&[words, &["--config", &project]].concat());
+    assert_eq!(token(&["db", "token", "DB"]), token(&["db", "token", "guestbook"]));
+}
+
+/// A restore takes away what a client of this place has written.
+#[tokio::test]
+async fn libsql_clients_go_on_after_what_they_wrote_is_gone() {
+    let mut world = World::start();
+    world.sign(0, "kept").await;
+    world.shows(1, "kept").await;
+    let before = world.order(&["db", "info", "guestbook"])["bookmark"].clone();
+    let before = before.as_str().expect("text").to_owned();
+    let token = world.order(&["db", "token", "guestbook"])["token"].clone();
+    let token = format!("Bearer {}", token.as_str().expect("text"));
+    let sql = async |world: &mut World, sql: &str| {
+        let body = format!(
+            r#"{{"requests":[{{"type":"execute","stmt":{{"sql":"{sql}"}}}},{{"type":"close"}}]}}"#
+        );
+        world.dev.port = world.ports[1];
+        let headers = [("content-type", "application/json"), ("authorization", &token)];
+        let path = "/__verge/db/guestbook/v3/pipeline";
+        let answer = world.dev.ask(Method::POST, "localhost", path, &headers, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let insert = "INSERT INTO guests (name, place, signed_at) VALUES ('gone', 'fra', '')";
+    let wrote = sql(&mut world, insert).await;
+    assert!(wrote.contains(r#""affected_row_count":1"#), "{wrote}");
+    world.order(&["db", "restore", "guestbook", "--bookmark", &before, "--yes"]);
+    world.shows(1, "kept").await;
+    for query in ["SELECT count(*) FROM guests", "BEGIN IMMEDIATE"] {
+        // One of them is told.
+        let told = sql(&mut world, query).await;
+        let then = sql(&mut world, query).await;
+        assert!(
+            then.contains(r#""type":"ok""#) && !then.contains("HISTORY_LOST"),
+            "{told}\n{then}"
+        );
+    }
 }
 
 #[test]
