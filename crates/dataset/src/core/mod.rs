@@ -5,6 +5,7 @@
 //! the core is thrown away and made again from the log.
 
 mod apply;
+mod apply_large;
 mod capture;
 mod checkpoint;
 mod group;
