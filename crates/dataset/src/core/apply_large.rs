@@ -51,6 +51,9 @@ impl Core {
         if !segment.is_whole() {
             return Err(Error::corrupt("a large segment", "not all of it has come"));
         }
+        if !self.disk().exists(&segment.path) {
+            return Err(Error::Stopped("what had come in is gone: it recovered meanwhile".into()));
+        }
         let mut hashes = Vec::with_capacity(segment.header.page_count as usize);
         segment.reader().each_page(|number, page| {
             hashes.push((number, page_hash(number, page)));
