@@ -135,14 +135,22 @@ impl Chain {
         Err(DecodeError::Part(why))
     }
 
-    /// Takes the part whose head was expected.
-    pub(super) fn take(&mut self, head: &Head, stored: &[u8]) -> Result<Part, DecodeError> {
+    /// Goes on behind a part whose hashes hold, without looking at its pages.
+    pub(super) fn pass(&mut self, head: &Head, stored: &[u8]) -> Result<(), DecodeError> {
         if stored.len() != self.expect(head)? {
             return Err(DecodeError::Short);
         }
         if hash(stored) != head.body_hash {
             return Err(DecodeError::BodyHash);
         }
+        self.step(head);
+        Ok(())
+    }
+
+    /// Takes the part whose head was expected.
+    pub(super) fn take(&mut self, head: &Head, stored: &[u8]) -> Result<Part, DecodeError> {
+        let mut after = self.clone();
+        after.pass(head, stored)?;
         let raw = head.page_count as usize * (4 + self.page_size as usize);
         let body = if head.zstd {
             zstd::bulk::decompress(stored, raw).map_err(|_| DecodeError::Compression)?
@@ -160,8 +168,7 @@ impl Chain {
             }
             last_page = number;
         }
-        self.last_page = last_page;
-        self.step(head);
+        *self = Self { last_page, ..after };
         Ok(part)
     }
 

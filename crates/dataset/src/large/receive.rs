@@ -101,7 +101,8 @@ impl Receiving {
                 return Ok(());
             }
             let at = self.chain.len;
-            self.chain.take(&head, &self.rest[HEAD_LEN..]).map_err(refused)?;
+            // Its pages are looked at when it is applied.
+            self.chain.pass(&head, &self.rest[HEAD_LEN..]).map_err(refused)?;
             self.file.write_all_at(&self.rest, at).map_err(io)?;
             self.rest.clear();
         }
