@@ -152,13 +152,6 @@ impl WalCursor {
         Ok(())
     }
 
-    /// Whether the file was begun anew since it was last read.
-    pub(crate) fn restarted(&self, file: &dyn DiskFile) -> io::Result<bool> {
-        let mut salts = [0; 8];
-        file.read_exact_at(&mut salts, 16)?;
-        Ok([be(&salts, 0), be(&salts, 4)] != self.salts)
-    }
-
     /// Goes on behind frames that this process wrote itself and need not be read: a replica's.
     pub(crate) fn skip(&mut self, file: &dyn DiskFile, page_size: u32, end: u32) -> io::Result<()> {
         let mut header = [0; WAL_HEADER];

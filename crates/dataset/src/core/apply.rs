@@ -191,6 +191,7 @@ impl Core {
     }
 
     fn skip_own_frames(&mut self) -> Result<(), Error> {
+        self.committed.store(false, Ordering::Relaxed);
         let end = self.committed_frames.load(Ordering::Relaxed);
         let page_size = self.state.page_size;
         let file = self.wal_file()?;

@@ -26,10 +26,10 @@ impl Core {
     /// Reads what was committed since the last call, appends it as one segment and syncs. `None`
     /// if nothing was written. On error the core must be thrown away.
     pub(super) fn capture(&mut self) -> Result<Option<Head>, Error> {
-        let end = self.committed_frames.load(Ordering::Relaxed);
-        if end == self.wal.frames() && !self.may_restart {
+        if !self.committed.swap(false, Ordering::Relaxed) {
             return Ok(None);
         }
+        let end = self.committed_frames.load(Ordering::Relaxed);
         let changed = self.read_wal(end)?;
         let db_pages = match &changed {
             Changed::Held => self.pages.db_pages,
@@ -141,10 +141,6 @@ impl Core {
     fn read_wal(&mut self, end: u32) -> Result<Changed, Error> {
         let page_size = self.state.page_size;
         self.pages.clear(page_size);
-        // A commit without changes leaves no frame; before the first there is no header either.
-        if end == 0 || (self.may_restart && !self.wal_moved_on(end)?) {
-            return Ok(Changed::Held);
-        }
         let before = if self.may_restart { 0 } else { self.wal.frames() };
         let frames = end.saturating_sub(before);
         if self.is_large(frames as usize) {
@@ -181,15 +177,6 @@ impl Core {
         }
         self.pages.db_pages = places.db_pages;
         Ok(Changed::Held)
-    }
-
-    /// After a full checkpoint: whether anything was committed since.
-    fn wal_moved_on(&mut self, end: u32) -> Result<bool, Error> {
-        if end != self.wal.frames() {
-            return Ok(true);
-        }
-        let file = self.wal_file()?;
-        self.wal.restarted(&*file).map_err(|error| Error::corrupt("the -wal", error.to_string()))
     }
 
     /// Every page that the database grew by must be in the segment, also one that SQLite found
