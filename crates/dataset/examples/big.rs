@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use verge_dataset::rusqlite::Connection;
 use verge_dataset::{
-    CreateOptions, Dataset, Error, Settings, Store, StoreConfig, Target, lock_page,
+    CreateOptions, Dataset, Error, Header, Settings, Store, StoreConfig, Target, lock_page,
 };
 use verge_types::{DatasetId, Position};
 
@@ -141,11 +141,20 @@ async fn write(dataset: &Dataset, text: &str) -> Result<Position, AnyError> {
     Ok(written.position)
 }
 
-/// Gives the replica what it lacks.
+/// Gives the replica what it lacks; large transactions chunk by chunk.
 async fn ship(primary: &Dataset, replica: &Dataset) -> Result<(), Error> {
     let mut log = primary.subscribe(replica.position())?;
-    while let Some((_, segment)) = log.try_next()? {
-        replica.apply(vec![segment]).await?;
+    while let Some((position, segment)) = log.try_next()? {
+        if !Header::decode(&segment).is_ok_and(|header| header.is_large()) {
+            replica.apply(vec![segment]).await?;
+            continue;
+        }
+        let mut receiving = replica.receive(&segment)?;
+        let mut file = primary.large_file(position)?;
+        while let Some(chunk) = file.next_chunk()? {
+            receiving.push(&chunk)?;
+        }
+        replica.apply_large(receiving).await?;
     }
     Ok(())
 }

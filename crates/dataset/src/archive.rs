@@ -182,11 +182,12 @@ pub(crate) fn make(
     };
     let file = disk.open(to, false).map_err(io)?;
     let mut reader = LogReader::new(log.clone(), head.position)?;
-    while let Some((header, bytes)) = reader.next_segment()? {
+    while let Some(segment) = reader.next_stored()? {
+        let header = segment.header();
         if !target.reaches(header.position, header.wall_ms) {
             break;
         }
-        head = write_segment(&*file, page_size, head, &bytes)?;
+        head = write_segment(&*file, page_size, head, segment)?;
     }
     if matches!(target, Target::Position(wanted) if wanted != head.position) {
         return Err(gone());

@@ -55,25 +55,24 @@ pub(crate) struct Change {
 }
 
 impl PageHashes {
-    /// Works out the checksum after `pages` replace what was there and the size becomes
-    /// `new_pages`. Changes nothing; see [`Self::commit`].
-    pub(crate) fn change<'a>(
+    /// Works out the checksum after pages with the hashes `pages` replace what was there and the
+    /// size becomes `new_pages`. Changes nothing; see [`Self::commit`].
+    pub(crate) fn change(
         &self,
         file: &dyn DiskFile,
         page_size: u32,
         before: u64,
         (old_pages, new_pages): (u32, u32),
-        pages: impl Iterator<Item = (u32, &'a [u8])>,
+        pages: impl Iterator<Item = (u32, u64)>,
     ) -> io::Result<Change> {
         let lock = lock_page(page_size);
         let mut buffer = vec![0; page_size as usize];
         let mut checksum = before;
-        let mut hashes = Vec::new();
-        for (number, page) in pages {
+        let mut hashes = Vec::with_capacity(pages.size_hint().0);
+        for (number, new) in pages {
             if number == lock {
                 continue;
             }
-            let new = page_hash(number, page);
             if number <= old_pages {
                 checksum ^= self.old(file, number, &mut buffer)?;
             }

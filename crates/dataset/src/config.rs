@@ -68,6 +68,9 @@ pub struct Settings {
     /// Writes are refused while less is free on the disk, bytes: the log of what was accepted and
     /// its recovery must always find room.
     pub min_free_bytes: u64,
+    /// Groups of transactions that change more than this, in bytes of pages, are written to a file
+    /// beside the log, and never held in memory as a whole.
+    pub large_bytes: u64,
     /// How segments are written.
     pub compression: Compression,
     /// Page cache of the write connection and of each reader, KiB.
@@ -92,6 +95,7 @@ impl Default for Settings {
             log_file_bytes: 8 * MIB,
             max_log_bytes: 256 * MIB,
             min_free_bytes: 64 * MIB,
+            large_bytes: 8 * MIB,
             compression: Compression::Zstd(1),
             cache_kib: 2048,
             confirm_deadline: Duration::from_secs(10),

@@ -281,7 +281,7 @@ impl Dataset {
         self.control(|core, _| core.checkpoint()).await
     }
 
-    /// `VACUUM`, which cannot run inside a job. It changes most pages, so its segment is large.
+    /// `VACUUM`, which cannot run inside a job. It changes most pages.
     pub async fn vacuum(&self) -> Result<Position, Error> {
         self.control(|core, shared| {
             shared.may_write()?;

@@ -4,7 +4,8 @@
 //! A [`Store`] is a node's folder of datasets. A [`Dataset`] is one SQLite database with a log. On
 //! its primary, [`Dataset::write`] runs a job in a transaction of its own; waiting transactions
 //! share one *segment* (the pages they changed) and one sync of the log. Elsewhere, replicas take
-//! the segments ([`Dataset::subscribe`] there, [`Dataset::apply`] here). Reads run on the caller's
+//! the segments ([`Dataset::subscribe`] there, [`Dataset::apply`] here). One that is too large for
+//! memory is a small record and a file ([`Dataset::large_file`], [`Dataset::receive`]). Reads run on the caller's
 //! thread ([`Dataset::reader`]).
 //!
 //! # What always holds
@@ -34,8 +35,10 @@ mod disk;
 mod error;
 mod flight;
 mod genesis;
+mod large;
 mod layout;
 mod log;
+mod places;
 mod quarantine;
 mod queue;
 mod reader;
@@ -58,6 +61,7 @@ pub use config::{Settings, StoreConfig};
 pub use dataset::{Ack, Committed, Dataset, Role, Subscription};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Error, WriteError};
+pub use large::{LargeFile, Receiving};
 pub use log::LogReader;
 pub use quarantine::SetAside;
 pub use reader::{Glimpse, Reader};

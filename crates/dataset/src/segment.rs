@@ -10,6 +10,9 @@
 //! 72 dataset tag    76 zero              80 body hash       88 header hash
 //! ```
 //!
+//! A segment with flag 2 is a large one: its pages are in a file of their own, and its body says
+//! which (see the module `large`).
+//!
 //! The decoder takes bytes from anywhere: it never panics and allocates no more than
 //! [`MAX_RAW_BODY`] and what the header, once its hash holds, declares.
 
@@ -21,12 +24,15 @@ use crate::genesis::is_page_size;
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 96;
-/// Largest body before compression: page numbers and pages. One transaction that changes more is
-/// refused, so no segment is larger.
+/// Largest body before compression that is read: page numbers and pages. What is longer than
+/// [`crate::Settings::large_bytes`] is not written as one any more, but older logs have them.
 pub const MAX_RAW_BODY: u64 = 3 << 30;
 
 const MAGIC: &[u8; 4] = b"VSG1";
 const FLAG_ZSTD: u32 = 1;
+const FLAG_LARGE: u32 = 2;
+/// Bytes of a large segment's body.
+pub(crate) const LARGE_BODY: usize = 24;
 
 /// How bodies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,10 @@ pub enum DecodeError {
     Compression,
     #[error("its page numbers do not rise within the database")]
     Pages,
+    #[error("its pages are not in it but in a file of their own")]
+    Large,
+    #[error("a part of it does not fit: {0}")]
+    Part(&'static str),
 }
 
 impl Header {
@@ -85,6 +95,17 @@ impl Header {
     /// Length of the whole segment, in bytes.
     pub fn encoded_len(&self) -> usize {
         HEADER_LEN + self.body_len as usize
+    }
+
+    /// Whether its pages are in a file of their own, and not in the segment.
+    pub fn is_large(&self) -> bool {
+        self.flags & FLAG_LARGE != 0
+    }
+
+    /// Whether `bytes` are this header's whole segment and the body's hash holds; does not
+    /// decompress.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        bytes.len() == self.encoded_len() && hash(&bytes[HEADER_LEN..]) == self.body_hash
     }
 
     fn raw_len(&self) -> u64 {
@@ -121,9 +142,11 @@ impl Header {
             "position"
         } else if header.page_count > header.db_pages || header.db_pages == 0 {
             "page count"
-        } else if header.flags & !FLAG_ZSTD != 0 {
+        } else if header.flags > FLAG_LARGE {
             "flags"
-        } else if header.raw_len() > MAX_RAW_BODY {
+        } else if header.is_large() && header.body_len as usize != LARGE_BODY {
+            "body length"
+        } else if !header.is_large() && header.raw_len() > MAX_RAW_BODY {
             "size"
         } else if header.flags == 0 && u64::from(header.body_len) != header.raw_len() {
             "body length"
@@ -195,22 +218,35 @@ impl Draft {
             }
         };
         let mut bytes = bytes;
-        let header = Header {
+        let body_len = u32::try_from(bytes.len() - HEADER_LEN).ok()?;
+        let header = self.header(flags, page_count, body_len, hash(&bytes[HEADER_LEN..]));
+        bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        Some(Bytes::from(bytes))
+    }
+
+    /// The record of a large segment of so many pages; `body` says where they are.
+    pub(crate) fn large(&self, page_count: u32, body: &[u8; LARGE_BODY]) -> Bytes {
+        let header = self.header(FLAG_LARGE, page_count, LARGE_BODY as u32, hash(body));
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(body);
+        bytes.into()
+    }
+
+    fn header(&self, flags: u32, page_count: u32, body_len: u32, body_hash: u64) -> Header {
+        Header {
             position: self.position,
             previous_epoch: self.previous_epoch,
             wall_ms: self.wall_ms,
             page_size: self.page_size,
             db_pages: self.db_pages,
             page_count,
-            body_len: u32::try_from(bytes.len() - HEADER_LEN).ok()?,
+            body_len,
             checksum_before: self.checksum_before,
             checksum_after: self.checksum_after,
             tag: self.tag,
             flags,
-            body_hash: hash(&bytes[HEADER_LEN..]),
-        };
-        bytes[..HEADER_LEN].copy_from_slice(&header.encode());
-        Some(Bytes::from(bytes))
+            body_hash,
+        }
     }
 }
 
@@ -265,6 +301,9 @@ impl Segment {
         if bytes.len() != header.encoded_len() {
             return Err(DecodeError::Short);
         }
+        if header.is_large() {
+            return Err(DecodeError::Large);
+        }
         let stored = bytes.slice(HEADER_LEN..);
         if hash(&stored) != header.body_hash {
             return Err(DecodeError::BodyHash);
@@ -292,103 +331,35 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Whether the hashes of a whole segment hold; does not decompress.
-    pub(crate) fn check(header: &Header, bytes: &[u8]) -> bool {
-        bytes.len() == header.encoded_len() && hash(&bytes[HEADER_LEN..]) == header.body_hash
-    }
-
     /// Page numbers, rising, each with its image.
     pub fn pages(&self) -> impl ExactSizeIterator<Item = (u32, &[u8])> + Clone {
-        let (numbers, images) = self.body.split_at(4 * self.header.page_count as usize);
-        numbers
-            .chunks_exact(4)
-            .map(|number| get_u32(number, 0))
-            .zip(images.chunks_exact(self.header.page_size as usize))
+        pages_of(&self.body, self.header.page_count, self.header.page_size)
     }
 }
 
+/// The pages of a plain body of that many.
+pub(crate) fn pages_of(
+    body: &[u8],
+    count: u32,
+    page_size: u32,
+) -> impl ExactSizeIterator<Item = (u32, &[u8])> + Clone {
+    let (numbers, images) = body.split_at(4 * count as usize);
+    let numbers = numbers.chunks_exact(4).map(|number| get_u32(number, 0));
+    numbers.zip(images.chunks_exact(page_size as usize))
+}
+
 /// `bytes` reach that far: every caller has checked.
-fn get_u32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     let mut value = [0; 4];
     value.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(value)
 }
 
-fn get_u64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     let mut value = [0; 8];
     value.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(value)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sample(compression: Compression) -> Bytes {
-        let pages: Vec<(u32, Vec<u8>)> =
-            [1, 5, 9].map(|n| (n, vec![u8::try_from(n).unwrap(); 512])).into();
-        let draft = Draft {
-            position: Position::new(3, 7),
-            previous_epoch: 2,
-            wall_ms: 1,
-            page_size: 512,
-            db_pages: 9,
-            checksum_before: 11,
-            checksum_after: 12,
-            tag: 13,
-        };
-        draft.encode(pages.iter().map(|(n, p)| (*n, p.as_slice())), compression).unwrap()
-    }
-
-    #[test]
-    fn a_segment_survives_the_way_to_bytes_and_back() {
-        for compression in [Compression::None, Compression::Zstd(1)] {
-            let segment = Segment::decode(&sample(compression)).unwrap();
-            assert_eq!(segment.header.position, Position::new(3, 7));
-            assert_eq!(segment.header.previous(), Position::new(2, 6));
-            let pages: Vec<_> = segment.pages().map(|(n, page)| (n, page[0], page.len())).collect();
-            assert_eq!(pages, [(1, 1, 512), (5, 5, 512), (9, 9, 512)]);
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_is_noticed() {
-        for compression in [Compression::None, Compression::Zstd(1)] {
-            let good = sample(compression);
-            for at in 0..good.len() {
-                let mut bad = good.to_vec();
-                bad[at] ^= 0x10;
-                assert!(Segment::decode(&bad.into()).is_err(), "byte {at}");
-            }
-            for len in 0..good.len() {
-                assert!(Segment::decode(&good.slice(..len)).is_err(), "cut at {len}");
-            }
-        }
-    }
-
-    proptest! {
-        /// With hashes made to hold, so that the checks behind them are reached.
-        #[test]
-        fn the_decoder_never_panics(
-            fields in proptest::collection::vec(any::<u8>(), 84),
-            small in any::<bool>(),
-            body in proptest::collection::vec(any::<u8>(), 0..2_000),
-        ) {
-            let mut bytes = MAGIC.to_vec();
-            bytes.extend(&fields);
-            if small {
-                bytes[4..8].copy_from_slice(&u32::from(fields[0] & 1).to_le_bytes());
-                bytes[40..44].copy_from_slice(&512u32.to_le_bytes());
-                bytes[44..48].copy_from_slice(&u32::from(fields[1]).to_le_bytes());
-                bytes[48..52].copy_from_slice(&u32::from(fields[2] & 3).to_le_bytes());
-            }
-            bytes[52..56].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
-            bytes[80..88].copy_from_slice(&hash(&body).to_le_bytes());
-            let own = hash(&bytes[..88]);
-            bytes.extend(own.to_le_bytes());
-            bytes.extend(&body);
-            let _ = Segment::decode(&bytes.into()).map(|segment| segment.pages().count());
-        }
-    }
-}
+mod tests;

@@ -13,10 +13,19 @@ const WAL_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 /// Little-endian checksums; the low bit set means big-endian.
 const MAGIC: u32 = 0x377f_0682;
-/// More than this, in bytes, is a large transaction.
-const LARGE: usize = 64 << 20;
 /// Bytes read at once, at least one frame.
 const CHUNK: usize = 1 << 20;
+
+/// A frame whose place in the checksum chain holds.
+pub(crate) struct Frame<'a> {
+    /// Counts from 1 in each generation.
+    pub(crate) place: u32,
+    /// The page's number.
+    pub(crate) number: u32,
+    /// The database's size after it, in pages, if it ends a transaction; else 0.
+    pub(crate) db_pages: u32,
+    pub(crate) page: &'a [u8],
+}
 
 /// Where reading of a `-wal` stands: after a commit frame of one of its generations.
 #[derive(Clone, Debug, Default)]
@@ -46,20 +55,19 @@ impl WalPages {
         self.page_size = page_size as usize;
     }
 
+    pub(crate) fn take(&mut self, frame: &Frame<'_>) {
+        self.put(frame.number, frame.page);
+        if frame.db_pages != 0 {
+            self.db_pages = frame.db_pages;
+        }
+    }
+
     pub(crate) fn put(&mut self, number: u32, page: &[u8]) {
         let at = *self.index.entry(number).or_insert(self.images.len());
         if at == self.images.len() {
             self.images.extend_from_slice(page);
         } else {
             self.images[at..at + self.page_size].copy_from_slice(page);
-        }
-    }
-
-    /// Room for a large transaction at once: growing by doubling would take it twice.
-    fn expect(&mut self, frames: u32) {
-        let bytes = frames as usize * self.page_size;
-        if bytes > LARGE {
-            self.images.reserve_exact(bytes);
         }
     }
 
@@ -105,23 +113,23 @@ impl WalCursor {
         self.frames
     }
 
-    /// Reads up to frame `end` (SQLite's own count after a commit), which must end a transaction.
+    /// Hands on the frames up to `end` (SQLite's own count after a commit), which must end a
+    /// transaction.
     ///
     /// `may_restart`: the last checkpoint moved every frame, so SQLite may have begun again. On
-    /// error the cursor and `into` are of no use any more.
+    /// error the cursor and what was handed on are of no use any more.
     pub(crate) fn read(
         &mut self,
         file: &dyn DiskFile,
         page_size: u32,
         end: u32,
         may_restart: bool,
-        into: &mut WalPages,
+        mut take: impl FnMut(Frame<'_>),
     ) -> Result<(), WalError> {
         self.follow_restart(file, page_size, may_restart)?;
         let frame_len = FRAME_HEADER + page_size as usize;
         let per_chunk = u32::try_from((CHUNK / frame_len).max(1)).unwrap_or(1);
         let mut buffer = Vec::new();
-        into.expect(end.saturating_sub(self.frames));
         let mut committed = self.frames == end;
         while self.frames < end {
             let count = per_chunk.min(end - self.frames) as usize;
@@ -130,11 +138,9 @@ impl WalCursor {
             file.read_exact_at(&mut buffer, offset)?;
             for frame in buffer.chunks_exact(frame_len) {
                 let (number, db_pages) = self.frame(frame)?;
-                into.put(number, &frame[FRAME_HEADER..]);
+                let page = &frame[FRAME_HEADER..];
+                take(Frame { place: self.frames, number, db_pages, page });
                 committed = db_pages != 0;
-                if committed {
-                    into.db_pages = db_pages;
-                }
             }
         }
         if self.frames > end {
@@ -144,13 +150,6 @@ impl WalCursor {
             return Err(WalError::NotCommitted(end));
         }
         Ok(())
-    }
-
-    /// Whether the file was begun anew since it was last read.
-    pub(crate) fn restarted(&self, file: &dyn DiskFile) -> io::Result<bool> {
-        let mut salts = [0; 8];
-        file.read_exact_at(&mut salts, 16)?;
-        Ok([be(&salts, 0), be(&salts, 4)] != self.salts)
     }
 
     /// Goes on behind frames that this process wrote itself and need not be read: a replica's.
@@ -216,6 +215,13 @@ impl WalCursor {
         self.frames += 1;
         Ok((number, be(frame, 4)))
     }
+}
+
+/// Reads the page of a frame that was handed on before, and is still of the same generation.
+pub(crate) fn read_page(file: &dyn DiskFile, place: u32, page: &mut [u8]) -> io::Result<()> {
+    let frame_len = (FRAME_HEADER + page.len()) as u64;
+    let at = WAL_HEADER as u64 + u64::from(place - 1) * frame_len + FRAME_HEADER as u64;
+    file.read_exact_at(page, at)
 }
 
 fn be(bytes: &[u8], at: usize) -> u32 {

@@ -26,6 +26,7 @@ mod forward;
 mod hand_over;
 mod home;
 mod inner;
+mod large;
 mod lock;
 mod meta;
 mod names;

@@ -20,7 +20,7 @@ use crate::lock::NodeLock;
 use crate::meta::MetaFolder;
 use crate::names::Roster;
 use crate::status::{DatasetStatus, compare};
-use crate::{forward, transport};
+use crate::{forward, large, transport};
 
 /// The fabric's name of nodes' questions to each other.
 const CALL: &str = "node";
@@ -122,6 +122,16 @@ impl Node {
             async move {
                 match inner {
                     Some(inner) => forward::serve(inner, context, request).await,
+                    None => gone(),
+                }
+            }
+        });
+        let inner = Arc::downgrade(&self.inner);
+        fabric.serve_calls(large::CALL, move |_, request| {
+            let inner = inner.upgrade();
+            async move {
+                match inner {
+                    Some(inner) => large::serve(inner, request).await,
                     None => gone(),
                 }
             }

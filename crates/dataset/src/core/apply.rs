@@ -8,6 +8,7 @@ use rusqlite::types::Null;
 use verge_types::Position;
 
 use super::{Core, Head};
+use crate::checksum::page_hash;
 use crate::error::Error;
 use crate::segment::{Header, Segment};
 use crate::state::Duty;
@@ -19,10 +20,8 @@ impl Core {
     /// The inner error refuses (and `Diverged` puts the replica into quarantine); after the outer
     /// one the core must be thrown away.
     pub(crate) fn apply(&mut self, batch: &[Bytes]) -> Result<Result<Head, Error>, Error> {
-        match self.state.duty {
-            Duty::Replica => {}
-            Duty::Primary => return Ok(Err(Error::NotReplica)),
-            Duty::Quarantined => return Ok(Err(quarantined())),
+        if let Err(error) = self.follows() {
+            return Ok(Err(error));
         }
         self.pages.clear(self.state.page_size);
         let mut head = self.head;
@@ -43,10 +42,24 @@ impl Core {
         }
         let head = self.take(taken, head)?;
         let Some(error) = refused else { return Ok(Ok(head)) };
+        self.refuse(error).map(Err)
+    }
+
+    /// Whether segments are taken here.
+    pub(super) fn follows(&self) -> Result<(), Error> {
+        match self.state.duty {
+            Duty::Replica => Ok(()),
+            Duty::Primary => Err(Error::NotReplica),
+            Duty::Quarantined => Err(quarantined()),
+        }
+    }
+
+    /// Does what follows from refusing a segment.
+    pub(super) fn refuse(&mut self, error: Error) -> Result<Error, Error> {
         if matches!(error, Error::Diverged { .. }) {
             self.set_duty(Duty::Quarantined, self.state.epoch)?;
         }
-        Ok(Err(error))
+        Ok(error)
     }
 
     /// Judges one segment at `head` and takes its pages over: where it leads, or `None` if it is
@@ -64,24 +77,19 @@ impl Core {
         }
         let size = (head.pages, header.db_pages);
         let page_size = self.state.page_size;
+        let hashes = segment.pages().map(|(number, page)| (number, page_hash(number, page)));
         let change = self
             .hashes
-            .change(&*self.db_file, page_size, head.checksum, size, segment.pages())
+            .change(&*self.db_file, page_size, head.checksum, size, hashes)
             .map_err(Error::io("reading pages that were replaced"))?;
         if change.checksum != header.checksum_after {
-            let why = "the checksum after a segment disagrees";
-            return Ok(Err(Error::Diverged { at: head.position, why }));
+            return Ok(Err(disagrees(head.position)));
         }
         self.hashes.commit(change);
         for (number, page) in segment.pages() {
             self.pages.put(number, page);
         }
-        Ok(Ok(Some(Head {
-            position: header.position,
-            checksum: header.checksum_after,
-            pages: header.db_pages,
-            wall_ms: header.wall_ms,
-        })))
+        Ok(Ok(Some(after(header))))
     }
 
     /// Logs and writes what was judged good.
@@ -94,16 +102,32 @@ impl Core {
         }
         self.pages.db_pages = head.pages;
         self.pages.cut();
-        self.write_pages(head)?;
-        self.skip_own_frames()?;
-        self.state.epoch = self.state.epoch.max(head.position.epoch);
-        self.head = head;
+        let pages = std::mem::take(&mut self.pages);
+        self.write_pages(head, |put| {
+            // Page 1 comes last: its schema cookie makes SQLite read the schema again.
+            let first = pages.pages().filter(|(number, _)| *number == 1);
+            pages
+                .pages()
+                .filter(|(n, _)| *n != 1)
+                .chain(first)
+                .try_for_each(|(n, page)| put(n, page))
+        })?;
+        self.pages = pages;
         self.pages.shrink();
+        self.stand_at(head)?;
         Ok(head)
     }
 
+    /// After a replica's transaction: its frames are in the log already.
+    pub(super) fn stand_at(&mut self, head: Head) -> Result<(), Error> {
+        self.skip_own_frames()?;
+        self.state.epoch = self.state.epoch.max(head.position.epoch);
+        self.head = head;
+        Ok(())
+    }
+
     /// Whether a segment is to be applied at `head`.
-    fn judge(&self, header: &Header, head: &Head) -> Result<bool, Error> {
+    pub(super) fn judge(&self, header: &Header, head: &Head) -> Result<bool, Error> {
         let at = head.position;
         if header.tag != self.state.id.tag() {
             return Err(Error::corrupt("a segment", "it belongs to another dataset"));
@@ -129,21 +153,25 @@ impl Core {
         Ok(true)
     }
 
-    fn write_pages(&mut self, head: Head) -> Result<(), Error> {
+    /// Writes what `give` gives, page 1 last, as one transaction that leads to `head`.
+    pub(super) fn write_pages(
+        &mut self,
+        head: Head,
+        give: impl FnOnce(&mut dyn FnMut(u32, &[u8]) -> Result<(), Error>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.begin()?;
         let written = (|| {
             let mut put = self
                 .conn
                 .prepare_cached("INSERT INTO sqlite_dbpage (pgno, data) VALUES (?1, ?2)")?;
-            // Page 1 comes last: its schema cookie makes SQLite read the schema again.
-            let first = self.pages.pages().filter(|(number, _)| *number == 1);
-            for (number, page) in self.pages.pages().filter(|(n, _)| *n != 1).chain(first) {
+            give(&mut |number, page| {
                 put.execute((number, page))?;
-            }
+                Ok(())
+            })?;
             if head.pages < self.head.pages {
                 put.execute((head.pages + 1, Null))?;
             }
-            Ok::<_, rusqlite::Error>(())
+            Ok::<_, Error>(())
         })();
         if let Err(error) = written {
             self.rollback()?;
@@ -163,6 +191,7 @@ impl Core {
     }
 
     fn skip_own_frames(&mut self) -> Result<(), Error> {
+        self.committed.store(false, Ordering::Relaxed);
         let end = self.committed_frames.load(Ordering::Relaxed);
         let page_size = self.state.page_size;
         let file = self.wal_file()?;
@@ -170,6 +199,20 @@ impl Core {
         self.may_restart = false;
         Ok(())
     }
+}
+
+/// Where a segment leads.
+pub(super) fn after(header: &Header) -> Head {
+    Head {
+        position: header.position,
+        checksum: header.checksum_after,
+        pages: header.db_pages,
+        wall_ms: header.wall_ms,
+    }
+}
+
+pub(super) fn disagrees(at: Position) -> Error {
+    Error::Diverged { at, why: "the checksum after a segment disagrees" }
 }
 
 pub(crate) fn quarantined() -> Error {

@@ -5,6 +5,7 @@
 //! the core is thrown away and made again from the log.
 
 mod apply;
+mod apply_large;
 mod capture;
 mod checkpoint;
 mod group;
@@ -12,7 +13,7 @@ pub(crate) mod recover;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, InterruptHandle};
@@ -51,6 +52,9 @@ pub(crate) struct Core {
     wal: WalCursor,
     /// Frames in the `-wal` after the last commit, by SQLite's own count.
     committed_frames: Arc<AtomicU32>,
+    /// Something was committed since the last capture. The file does not tell: a transaction that
+    /// rolls back may have begun it anew.
+    committed: Arc<AtomicBool>,
     /// The last checkpoint moved every frame, so the next commit may begin the `-wal` anew.
     may_restart: bool,
     pages: WalPages,
@@ -88,9 +92,11 @@ impl Core {
         let kib = config.settings.cache_kib;
         let mut conn = sqlite::open_writer(&layout.db(), config.vfs.as_deref(), kib)?;
         let committed_frames = Arc::new(AtomicU32::new(0));
-        let counter = committed_frames.clone();
+        let committed = Arc::new(AtomicBool::new(false));
+        let (counter, flag) = (committed_frames.clone(), committed.clone());
         conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames| {
             counter.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+            flag.store(true, Ordering::Relaxed);
             Ok(())
         }))?;
         let core = Self {
@@ -99,6 +105,7 @@ impl Core {
             wal_file: None,
             wal: WalCursor::default(),
             committed_frames,
+            committed,
             may_restart: true,
             pages: WalPages::default(),
             hashes: PageHashes::default(),

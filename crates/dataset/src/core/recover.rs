@@ -1,14 +1,12 @@
 //! After a crash the `-wal` counts for nothing: every segment after the checkpoint is written into
 //! the database file again. Page images make that repeatable.
 
-use verge_types::Position;
-
+use super::apply::after;
 use super::{Head, remove_wal};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::log::{Log, LogReader};
-use crate::segment::Segment;
+use crate::log::{Log, LogReader, Stored};
 use crate::state::State;
 
 /// Brings the database file to the log's end, and the checkpoint with it.
@@ -37,8 +35,8 @@ pub(super) fn redo(
             other => other,
         })?;
     let mut redone = false;
-    while let Some((_, bytes)) = reader.next_segment()? {
-        head = write_segment(db, state.page_size, head, &bytes)?;
+    while let Some(segment) = reader.next_stored()? {
+        head = write_segment(db, state.page_size, head, segment)?;
         redone = true;
     }
     if head.position != log.end() {
@@ -77,29 +75,22 @@ pub(crate) fn write_segment(
     db: &dyn DiskFile,
     page_size: u32,
     head: Head,
-    bytes: &bytes::Bytes,
+    segment: Stored,
 ) -> Result<Head, Error> {
-    let segment = Segment::decode(bytes)
-        .map_err(|error| Error::corrupt("a segment of the log", error.to_string()))?;
-    let header = &segment.header;
+    let header = segment.header().clone();
     let fits = header.previous() == head.position
         && header.checksum_before == head.checksum
         && header.page_size == page_size;
     if !fits {
         return Err(Error::corrupt("the log", format!("{} does not follow", header.position)));
     }
-    for (number, page) in segment.pages() {
+    segment.each_page(|number, page| {
         let at = u64::from(number - 1) * u64::from(page_size);
-        db.write_all_at(page, at).map_err(Error::io("writing the database file"))?;
-    }
+        db.write_all_at(page, at).map_err(Error::io("writing the database file"))
+    })?;
     if header.db_pages < head.pages {
         let len = u64::from(header.db_pages) * u64::from(page_size);
         db.set_len(len).map_err(Error::io("cutting the database file"))?;
     }
-    Ok(Head {
-        position: Position::new(header.position.epoch, header.position.txid),
-        checksum: header.checksum_after,
-        pages: header.db_pages,
-        wall_ms: header.wall_ms,
-    })
+    Ok(after(&header))
 }

@@ -1,8 +1,9 @@
 //! The log: every committed segment, in files that are only ever appended to. It is the truth; a
 //! segment counts once its file was synced.
 //!
-//! Files are named after their first segment, `<epoch>-<txid>.log` in hexadecimal. The writer has
-//! the [`Log`]; readers share its [`LogIndex`].
+//! Files are named after their first segment, `<epoch>-<txid>.log` in hexadecimal. The pages of a
+//! large segment are in a file of their own beside them, `<epoch>-<txid>.big`. The writer has the
+//! [`Log`]; readers share its [`LogIndex`].
 
 mod open;
 mod reader;
@@ -17,12 +18,23 @@ use parking_lot::Mutex;
 use verge_types::Position;
 
 pub use reader::LogReader;
+pub(crate) use reader::Stored;
 
 use crate::disk::{Disk, DiskFile};
+use crate::error::Error;
 use record::{HEAD_LEN, Head};
 
 /// Records up to this size are written in one call, head and all.
 const ONE_WRITE: usize = 1 << 20;
+/// End of the names of files with the pages of a large segment.
+const LARGE: &str = ".big";
+/// End of the names of such files while they come in.
+pub(crate) const RECEIVING: &str = ".receiving";
+
+/// The name of a large segment's file.
+pub(crate) fn large_name(position: Position) -> String {
+    format!("{:016x}-{:016x}{LARGE}", position.epoch, position.txid)
+}
 
 /// What readers and the writer know together.
 pub(crate) struct LogIndex {
@@ -45,11 +57,37 @@ struct FileEntry {
     first: Position,
     /// Durable bytes.
     len: u64,
+    /// Large segments in it, and the bytes of their own files.
+    large: Vec<(Position, u64)>,
+}
+
+impl FileEntry {
+    /// Durable bytes, with those of the large segments' files.
+    fn bytes(&self) -> u64 {
+        self.len + self.large.iter().map(|(_, len)| len).sum::<u64>()
+    }
 }
 
 impl LogIndex {
     fn path(&self, first: Position) -> PathBuf {
         self.dir.join(format!("{:016x}-{:016x}.log", first.epoch, first.txid))
+    }
+
+    pub(crate) fn large_path(&self, position: Position) -> PathBuf {
+        self.dir.join(large_name(position))
+    }
+
+    /// The file with a large segment's pages; `NeedSnapshot` once retention has passed it by.
+    pub(crate) fn open_large(&self, position: Position) -> Result<Arc<dyn DiskFile>, Error> {
+        match self.disk.open(&self.large_path(position), false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Retention moves the base before it removes files.
+                let gone = position.txid <= self.base().txid;
+                let damaged = || Error::corrupt("a large segment", "its file is missing");
+                Err(if gone { Error::NeedSnapshot { from: position } } else { damaged() })
+            }
+            other => other.map_err(Error::io("opening a large segment's file")),
+        }
     }
 
     /// The position before the first kept segment.
@@ -61,12 +99,12 @@ impl LogIndex {
     pub(crate) fn bytes_after(&self, position: Position) -> u64 {
         let files = self.files.lock();
         let after = files.list.iter().filter(|file| file.first.txid > position.txid);
-        after.map(|file| file.len).sum()
+        after.map(FileEntry::bytes).sum()
     }
 
     /// Durable bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.files.lock().list.iter().map(|file| file.len).sum()
+        self.files.lock().list.iter().map(FileEntry::bytes).sum()
     }
 }
 
@@ -91,12 +129,13 @@ impl Log {
     /// error nothing of it counts; call [`Self::cut_tail`], and stop acknowledging.
     pub(crate) fn append(&mut self, segments: &[(Position, Bytes)]) -> io::Result<()> {
         let Some((first, _)) = segments.first() else { return Ok(()) };
-        let (mut tail_len, end) = {
+        let (mut tail_len, tail_bytes, end) = {
             let files = self.index.files.lock();
-            (files.list.last().map_or(0, |file| file.len), files.end)
+            let last = files.list.last();
+            (last.map_or(0, |file| file.len), last.map_or(0, FileEntry::bytes), files.end)
         };
         assert_eq!(first.txid, end.txid + 1, "a segment is appended out of turn");
-        let fresh = self.tail.is_none() || tail_len >= self.file_limit;
+        let fresh = self.tail.is_none() || tail_bytes >= self.file_limit;
         if fresh {
             // A file left over by a failed append is written over from its beginning.
             let file = self.index.disk.open(&self.index.path(*first), true)?;
@@ -131,12 +170,26 @@ impl Log {
         }
         let mut files = self.index.files.lock();
         if fresh {
-            files.list.push(FileEntry { first: *first, len: at });
+            files.list.push(FileEntry { first: *first, len: at, large: Vec::new() });
         } else if let Some(entry) = files.list.last_mut() {
             entry.len = at;
         }
         if let Some((last, _)) = segments.last() {
             files.end = *last;
+        }
+        Ok(())
+    }
+
+    /// Appends the record of a large segment whose file of `bytes` is durable in its place.
+    pub(crate) fn append_large(
+        &mut self,
+        position: Position,
+        record: Bytes,
+        bytes: u64,
+    ) -> io::Result<()> {
+        self.append(&[(position, record)])?;
+        if let Some(entry) = self.index.files.lock().list.last_mut() {
+            entry.large.push((position, bytes));
         }
         Ok(())
     }
@@ -159,13 +212,14 @@ impl Log {
                 file.sync_data()?;
             }
         }
-        Ok(())
+        // Last, for a record that could not be cut must have its file.
+        disk.remove_if_there(&self.index.large_path(failed))
     }
 
     /// Removes files whose segments all lie at or before `keep_after`; never the last.
     pub(crate) fn trim(&mut self, keep_after: Position) -> io::Result<()> {
         loop {
-            let first = {
+            let gone = {
                 let mut files = self.index.files.lock();
                 let [oldest, next, ..] = files.list.as_slice() else { return Ok(()) };
                 if next.first.txid > keep_after.txid + 1 {
@@ -174,11 +228,14 @@ impl Log {
                 let (first, next) = (oldest.first, next.first);
                 // Which epoch that was is known from the segment; txid alone orders within a log.
                 files.base = Position::new(first.epoch, next.txid - 1);
-                files.list.remove(0);
-                first
+                files.list.remove(0)
             };
-            self.index.disk.remove_file(&self.index.path(first))?;
+            self.index.disk.remove_file(&self.index.path(gone.first))?;
             self.index.disk.sync_dir(&self.index.dir)?;
+            // Now that nothing names them. A crash leaves them to the next opening.
+            for (position, _) in gone.large {
+                self.index.disk.remove_if_there(&self.index.large_path(position))?;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use verge_types::Position;
 
-use super::{FileEntry, Files, Log, LogIndex, record};
+use super::{FileEntry, Files, LARGE, Log, LogIndex, RECEIVING, record};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::segment::Header;
@@ -22,7 +22,8 @@ impl Log {
         checkpoint: Position,
         file_limit: u64,
     ) -> Result<Self, Error> {
-        let mut firsts = names(&*disk, dir)?;
+        let all = disk.list(dir).map_err(Error::io("reading a log's folder"))?;
+        let mut firsts = positions(&all, ".log");
         let index = |list, base, end| {
             let files = Mutex::new(Files { list, base, end });
             Arc::new(LogIndex { disk: disk.clone(), dir: dir.to_owned(), files })
@@ -44,30 +45,58 @@ impl Log {
                     .open(&probe.path(*other), false)
                     .and_then(|file| file.size())
                     .map_err(Error::io("opening a log file"))?;
-                list.push(FileEntry { first: *other, len });
+                list.push(FileEntry { first: *other, len, large: Vec::new() });
             }
-            list.push(FileEntry { first, len });
+            list.push(FileEntry { first, len, large: Vec::new() });
+            keep_large(&probe, &all, &mut list, last.position)?;
             let base = first_header(&probe, list[0].first)?.previous();
             let log = index(list, base, last.position);
             return Ok(Self { index: log, tail: Some(file), file_limit });
         }
+        keep_large(&probe, &all, &mut [], checkpoint)?;
         Ok(Self { index: probe, tail: None, file_limit })
     }
 }
 
-/// Positions in the names of the log's files, rising.
-pub(super) fn names(disk: &dyn Disk, dir: &Path) -> Result<Vec<Position>, Error> {
-    let names = disk.list(dir).map_err(Error::io("reading a log's folder"))?;
-    let mut firsts: Vec<_> = names
+/// Positions in the names that end so, rising.
+fn positions(names: &[String], end: &str) -> Vec<Position> {
+    let mut positions: Vec<_> = names
         .iter()
         .filter_map(|name| {
-            let (epoch, txid) = name.strip_suffix(".log")?.split_once('-')?;
+            let (epoch, txid) = name.strip_suffix(end)?.split_once('-')?;
             let hex = |text| u64::from_str_radix(text, 16).ok();
             Some(Position::new(hex(epoch)?, hex(txid)?))
         })
         .collect();
-    firsts.sort_by_key(|first| (first.txid, first.epoch));
-    Ok(firsts)
+    positions.sort_by_key(|position| (position.txid, position.epoch));
+    positions
+}
+
+/// Finds the large segments of the log's files, and removes files that no record names: what a
+/// crash left before a segment counted, while one came in, or after retention.
+fn keep_large(
+    index: &LogIndex,
+    names: &[String],
+    list: &mut [FileEntry],
+    end: Position,
+) -> Result<(), Error> {
+    let io = |error| Error::io("clearing up large segments' files")(error);
+    for name in names.iter().filter(|name| name.ends_with(RECEIVING)) {
+        index.disk.remove_if_there(&index.dir.join(name)).map_err(io)?;
+    }
+    for position in positions(names, LARGE) {
+        let entry = list.iter_mut().rfind(|file| file.first.txid <= position.txid);
+        let path = index.large_path(position);
+        match entry.filter(|_| position.txid <= end.txid) {
+            Some(entry) => {
+                let file = index.disk.open(&path, false);
+                let len = file.and_then(|file| file.size()).map_err(io)?;
+                entry.large.push((position, len));
+            }
+            None => index.disk.remove_if_there(&path).map_err(io)?,
+        }
+    }
+    Ok(())
 }
 
 fn first_header(index: &LogIndex, first: Position) -> Result<Header, Error> {

@@ -9,7 +9,36 @@ use super::record::{HEAD_LEN, Head, PEEK};
 use super::{LogIndex, record_len};
 use crate::disk::DiskFile;
 use crate::error::Error;
-use crate::segment::{Header, Segment};
+use crate::large::{LargeFile, Place, Reader};
+use crate::segment::{DecodeError, Header, Segment};
+
+/// A segment of the log, as it can be read.
+pub(crate) enum Stored {
+    Whole(Segment),
+    Large(Header, Reader),
+}
+
+impl Stored {
+    pub(crate) fn header(&self) -> &Header {
+        match self {
+            Self::Whole(segment) => &segment.header,
+            Self::Large(header, _) => header,
+        }
+    }
+
+    /// All pages, rising by number. One part of a large segment is in memory at a time.
+    pub(crate) fn each_page(
+        self,
+        mut take: impl FnMut(u32, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Whole(segment) => {
+                segment.pages().try_for_each(|(number, page)| take(number, page))
+            }
+            Self::Large(_, reader) => reader.each_page(take),
+        }
+    }
+}
 
 /// A place in a dataset's log. Each segment that it yields was durable and is checked again.
 pub struct LogReader {
@@ -72,11 +101,37 @@ impl LogReader {
         self.after
     }
 
-    /// The next durable segment, or `None` at the end of what is durable now. Reads files, mostly
-    /// from the page cache; does not wait.
+    /// The next durable segment, or `None` at the end of what is durable now; of a large one, its
+    /// record. Reads files, mostly from the page cache; does not wait.
     pub fn next_segment(&mut self) -> Result<Option<(Header, Bytes)>, Error> {
         let next = self.next_within(usize::MAX)?;
         Ok(next.and_then(|(header, bytes)| Some((header, bytes?))))
+    }
+
+    /// The next durable segment with its pages, for whoever takes them one by one.
+    pub(crate) fn next_stored(&mut self) -> Result<Option<Stored>, Error> {
+        let Some((header, bytes)) = self.next_segment()? else { return Ok(None) };
+        self.stored(&header, &bytes).map(Some)
+    }
+
+    /// What was just read, with its pages.
+    pub(crate) fn stored(&self, header: &Header, bytes: &Bytes) -> Result<Stored, Error> {
+        let damaged =
+            |error: DecodeError| Error::corrupt("a segment of the log", error.to_string());
+        if !header.is_large() {
+            return Segment::decode(bytes).map(Stored::Whole).map_err(damaged);
+        }
+        let (header, place) = Place::decode(bytes).map_err(damaged)?;
+        let reader = Reader::new(self.index.open_large(header.position)?, &header, place);
+        Ok(Stored::Large(header, reader))
+    }
+
+    /// The bytes of the file with the pages of a large segment that was read before.
+    ///
+    /// # Errors
+    /// `NeedSnapshot` once retention has passed it by.
+    pub fn large_file(&self, header: &Header) -> Result<LargeFile, Error> {
+        LargeFile::new(self.index.open_large(header.position)?)
     }
 
     /// The same, but only the header of a segment that is longer than `longest` bytes.
@@ -101,7 +156,10 @@ impl LogReader {
         let Some((header, at)) = self.peek()? else { return Ok(None) };
         let damaged = || Error::corrupt("the log", format!("{} does not hold", header.position));
         if header.previous() != self.after {
-            return Err(damaged());
+            // What is between was removed while an older file was read to its end.
+            let passed_by = self.index.base().txid > self.after.txid;
+            let gone = Error::NeedSnapshot { from: self.after };
+            return Err(if passed_by { gone } else { damaged() });
         }
         let Some((_, file, _)) = &self.place else { return Ok(None) };
         if header.encoded_len() > longest {
@@ -110,7 +168,7 @@ impl LogReader {
         }
         let mut bytes = vec![0; header.encoded_len()];
         file.read_exact_at(&mut bytes, at).map_err(Error::io("reading the log"))?;
-        if !Segment::check(&header, &bytes) {
+        if !header.holds(&bytes) {
             return Err(damaged());
         }
         self.step(&header);

@@ -3,7 +3,7 @@
 //! (an error).
 
 use crate::checksum::hash;
-use crate::segment::{HEADER_LEN, Header, Segment};
+use crate::segment::{HEADER_LEN, Header};
 
 pub(super) const HEAD_LEN: usize = 24;
 const MAGIC: u32 = 0x4352_4556; // "VERC"
@@ -47,7 +47,7 @@ pub(super) fn read(bytes: &[u8]) -> Found {
         let head = Head::decode(bytes)?;
         let segment = bytes.get(HEAD_LEN..)?.get(..head.len as usize)?;
         let header = Header::decode(segment).ok()?;
-        Segment::check(&header, segment).then_some((header, HEAD_LEN + segment.len()))
+        header.holds(segment).then_some((header, HEAD_LEN + segment.len()))
     };
     whole().map_or(Found::Nothing, |(header, len)| Found::Whole(header, len))
 }

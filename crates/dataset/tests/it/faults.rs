@@ -11,7 +11,7 @@ use crate::faulty::faulty;
 use crate::harness::*;
 
 /// Tries until the dataset has recovered.
-async fn until_it_writes(dataset: &verge_dataset::Dataset, text: &str) {
+pub async fn until_it_writes(dataset: &verge_dataset::Dataset, text: &str) {
     for _ in 0..100 {
         match try_sql(dataset, text).await {
             Ok(_) => return,

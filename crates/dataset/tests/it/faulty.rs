@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use verge_dataset::{Disk, DiskFile, RealDisk, Store, StoreConfig};
+use verge_dataset::{Disk, DiskFile, RealDisk, Settings, Store, StoreConfig};
 
 /// What to do to files of the log.
 #[derive(Default)]
@@ -74,7 +74,8 @@ fn libc_enospc() -> i32 {
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let file = RealDisk.open(path, create)?;
-        let log = path.extension().is_some_and(|extension| extension == "log");
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let log = matches!(extension, Some("log" | "big" | "receiving"));
         Ok(if log { Arc::new(FaultyFile(file, self.0.clone())) } else { file })
     }
 
@@ -119,9 +120,16 @@ impl Disk for FaultyDisk {
 }
 
 pub fn faulty() -> (Store, Arc<Plan>, tempfile::TempDir) {
+    faulty_with(Settings::default())
+}
+
+pub fn faulty_with(settings: Settings) -> (Store, Arc<Plan>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let plan = Arc::new(Plan::default());
-    let config =
-        StoreConfig { disk: Arc::new(FaultyDisk(plan.clone())), ..StoreConfig::new(folder.path()) };
+    let config = StoreConfig {
+        disk: Arc::new(FaultyDisk(plan.clone())),
+        settings,
+        ..StoreConfig::new(folder.path())
+    };
     (Store::open(config).unwrap(), plan, folder)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use verge_dataset::rusqlite::{self, Connection};
 use verge_dataset::{
-    Committed, CreateOptions, Dataset, Error, Settings, Store, StoreConfig, WriteError,
+    Committed, CreateOptions, Dataset, Error, Header, Settings, Store, StoreConfig, WriteError,
 };
 use verge_types::{DatasetId, Position};
 
@@ -97,13 +97,28 @@ pub fn dataset_error<T>(result: Result<T, WriteError<rusqlite::Error>>) -> Error
 
 /// Gives a replica everything its primary has.
 pub async fn ship(primary: &Dataset, replica: &Dataset) {
-    let mut log = primary.subscribe(replica.position()).unwrap();
-    let mut segments = Vec::new();
-    while let Some((_, segment)) = log.try_next().unwrap() {
-        segments.push(segment);
-    }
-    replica.apply(segments).await.unwrap();
+    try_ship(primary, replica).await.unwrap();
     same(primary, replica);
+}
+
+/// The same, on a disk that may fail; large segments by their files.
+pub async fn try_ship(primary: &Dataset, replica: &Dataset) -> Result<Position, Error> {
+    let mut log = primary.subscribe(replica.position())?;
+    let mut segments = Vec::new();
+    while let Some((position, segment)) = log.try_next()? {
+        if !Header::decode(&segment).unwrap().is_large() {
+            segments.push(segment);
+            continue;
+        }
+        replica.apply(std::mem::take(&mut segments)).await?;
+        let mut receiving = replica.receive(&segment)?;
+        let mut file = primary.large_file(position)?;
+        while let Some(chunk) = file.next_chunk()? {
+            receiving.push(&chunk)?;
+        }
+        replica.apply_large(receiving).await?;
+    }
+    replica.apply(segments).await
 }
 
 /// Same position, same checksum, same content, by whoever reads it.

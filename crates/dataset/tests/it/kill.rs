@@ -18,6 +18,7 @@ async fn child_writes_until_it_is_killed() {
         checkpoint_bytes: 64 << 10,
         log_file_bytes: 256 << 10,
         max_log_bytes: 1 << 20,
+        large_bytes: 100 << 10,
         ..settings()
     };
     let store = open(Path::new(&folder), settings);

@@ -7,6 +7,7 @@ mod faults;
 mod faulty;
 mod glimpse;
 mod harness;
+mod huge;
 mod kill;
 mod large;
 mod power;

@@ -340,3 +340,29 @@ async fn what_a_later_epoch_confirms_confirms_no_write_of_an_earlier_one() {
     let error = dataset_error(writing.await.unwrap());
     assert!(matches!(error, Error::Unconfirmed(_)), "{error}");
 }
+
+/// It has begun the -wal anew by then, with frames that nobody committed.
+#[tokio::test]
+async fn a_long_transaction_that_rolls_back_after_a_checkpoint_stops_nothing() {
+    for rows in [1, 400] {
+        let node = Node::new();
+        let dataset = create(&node, 4096);
+        sql(&dataset, "CREATE TABLE t(id INTEGER PRIMARY KEY, x)").await;
+        for n in 0..3 {
+            let position =
+                sql(&dataset, &format!("INSERT INTO t VALUES ({n}, zeroblob(300000))")).await;
+            assert!(dataset.checkpoint().await.unwrap());
+            let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ";
+            let text = format!(
+                "{many} {rows}) INSERT INTO t(x) SELECT randomblob(20000) FROM n; SELECT * FROM missing"
+            );
+            let refused = try_sql(&dataset, &text).await;
+            assert!(matches!(refused, Err(WriteError::Job(_))), "{refused:?}");
+            assert!(dataset.failure().is_none() && dataset.position() == position);
+        }
+        sql(&dataset, "INSERT INTO t VALUES (3, 1)").await;
+        assert_eq!(number(&dataset, "SELECT count(*) FROM t"), 4);
+        checksum_holds(&dataset);
+        same(&dataset, &node.crashed().store.get(dataset.id()).unwrap());
+    }
+}

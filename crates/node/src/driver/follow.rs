@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use verge_dataset::{Dataset, Error as DatasetError, Role, Seeding};
 use verge_replicate::follow::{Effect, Event, Follow, FollowConfig, Health, Quarantine, Replica};
@@ -12,6 +13,7 @@ use verge_types::Position;
 
 use super::{Done, Driver, Incoming, Installed, Work};
 use crate::error::Error;
+use crate::large::{self, is_large};
 use crate::meta;
 
 /// Segments that are applied in one transaction, at most.
@@ -86,15 +88,36 @@ impl Driver {
         self.queue.push_back(Work::Follow(Event::SeedFailed));
     }
 
-    /// Hands waiting segments to the dataset, one batch at a time.
+    /// Hands waiting segments to the dataset, one batch at a time; a large one by itself, once its
+    /// file has come.
     fn apply_next(&mut self) {
         if !self.in_hand.is_empty() || self.applying.is_empty() {
             return;
         }
-        let count = self.applying.len().min(MAX_BATCH);
+        let dataset = self.dataset.clone();
+        if let Some(segment) = self.applying.pop_front_if(|segment| is_large(&segment.bytes)) {
+            let record = segment.bytes.clone();
+            self.in_hand.push_back(segment);
+            let (going, stopped) = oneshot::channel();
+            self.fetching = Some(going);
+            let from = self.desk.standing().primary;
+            let fetching = large::fetch(self.node.clone(), from, dataset.clone(), record);
+            self.jobs.spawn(async move {
+                let fetched = tokio::select! {
+                    fetched = fetching => fetched,
+                    _ = stopped => Err(large::broken("the primary is another now")),
+                };
+                Done::Applied(match fetched {
+                    Ok(segment) => dataset.apply_large(segment).await,
+                    Err(error) => Err(error),
+                })
+            });
+            return;
+        }
+        let small = self.applying.iter().take(MAX_BATCH).take_while(|s| !is_large(&s.bytes));
+        let count = small.count();
         self.in_hand.extend(self.applying.drain(..count));
         let segments = self.in_hand.iter().map(|segment| segment.bytes.clone()).collect();
-        let dataset = self.dataset.clone();
         self.jobs.spawn(async move { Done::Applied(dataset.apply(segments).await) });
     }
 
@@ -109,6 +132,7 @@ impl Driver {
             self.queue.push_back(Work::Follow(Event::Applied { txid, checksum }));
         }
         self.in_hand.clear();
+        self.fetching = None;
         let Err(error) = result else {
             self.apply_next();
             return;

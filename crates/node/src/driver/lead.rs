@@ -161,6 +161,7 @@ impl Driver {
 
     fn primary_is(&mut self, node: NodeId) {
         if self.desk.standing().primary != Some(node) {
+            self.fetching = None;
             self.desk.change(|standing| standing.primary = Some(node));
             self.node.changed();
         }
@@ -172,6 +173,7 @@ impl Driver {
 
     async fn promote(&mut self, epoch: u64, base: u64) -> Result<(), Error> {
         self.desk.gate.close();
+        self.fetching = None;
         self.queue.push_back(Work::Follow(follow_core::Event::Upstream { node: None }));
         let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.installing;
         let mut lineage = self.current_lineage();

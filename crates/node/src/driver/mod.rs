@@ -149,6 +149,8 @@ pub(crate) struct Driver {
     applying: VecDeque<Segment>,
     /// Segments that the dataset is applying.
     in_hand: VecDeque<Segment>,
+    /// While the file of a large segment is fetched from the primary; dropped to call that off.
+    fetching: Option<oneshot::Sender<()>>,
     /// Orders to stop writes, counted.
     stops: u64,
     /// The dataset was closed or replaced under us: another driver must take over.
@@ -221,6 +223,7 @@ impl Driver {
             live: None,
             applying: VecDeque::new(),
             in_hand: VecDeque::new(),
+            fetching: None,
             stops: 0,
             superseded: false,
             installing: false,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
-use verge_dataset::{Dataset, Error as DatasetError, Snapshot};
+use verge_dataset::{Dataset, Error as DatasetError, Snapshot, Subscription};
 use verge_replicate::NodeId;
 use verge_replicate::lease::Event as LeaseEvent;
 use verge_replicate::ship::{Effect, Event};
@@ -57,9 +57,21 @@ impl Driver {
         if txid < self.unshippable {
             return (beyond, None);
         }
-        match self.dataset.subscribe(self.lineage.position(txid)) {
-            Ok(_) => (0, checksum_at(&self.dataset, self.lineage.position(txid))),
-            Err(_) => (beyond, None),
+        let position = self.lineage.position(txid);
+        match self.dataset.subscribe(position).is_ok_and(|log| self.has_next(log)) {
+            true => (0, checksum_at(&self.dataset, position)),
+            false => (beyond, None),
+        }
+    }
+
+    /// Whether the next segment, should it be a large one, has its file still.
+    fn has_next(&self, mut log: Subscription) -> bool {
+        match log.try_next_within(0) {
+            Ok(Some((header, _))) => {
+                !header.is_large() || self.dataset.large_file(header.position).is_ok()
+            }
+            Ok(None) => true,
+            Err(_) => false,
         }
     }
 

@@ -201,14 +201,25 @@ async fn what_nobody_uses_rests_and_wakes_with_its_data() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_longer_than_a_message_arrive() {
+    long_transactions(verge_dataset::Settings::default().large_bytes).await;
+}
+
+/// As older logs have them: whole, however long.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_longer_than_a_message_arrive() {
+    long_transactions(1 << 30).await;
+}
+
+async fn long_transactions(large_bytes: u64) {
     let mut world = World::new(&["iad-1", "fra-1"]);
+    world.settings.large_bytes = large_bytes;
     let nodes = world.start_all().await;
     let app = id("app/main");
     let iad = nodes[0].database(&app).await.unwrap();
     create_as(&iad, "CREATE TABLE t (v INTEGER, pad BLOB)").await;
     let fra = nodes[1].database(&app).await.unwrap();
     converged(&[&nodes[0], &nodes[1]], &app).await;
-    // 24 MiB goes in fragments; 72 MiB is longer than any message and takes a snapshot.
+    // As segments, 24 MiB goes in fragments, and 72 MiB is longer than any message: a snapshot.
     for (round, count) in [24, 72].into_iter().enumerate() {
         let many = format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \

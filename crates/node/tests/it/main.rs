@@ -8,4 +8,5 @@ mod damage;
 mod failover;
 mod faults;
 mod fleet;
+mod huge;
 mod world;

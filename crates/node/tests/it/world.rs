@@ -168,8 +168,13 @@ pub async fn insert(db: &NodeDatabase, value: i64) -> Result<Position, SqlError>
 
 /// What the copy here has, by a read that must not leave it.
 pub fn values(db: &NodeDatabase) -> Vec<i64> {
+    numbers(db, "SELECT v FROM t ORDER BY v")
+}
+
+/// The same of any numbers.
+pub fn numbers(db: &NodeDatabase, text: &str) -> Vec<i64> {
     let mut rows = verge_services::sql::Rows::default();
-    let read = db.read(&Freshness::default(), "SELECT v FROM t ORDER BY v", &(), None, &mut rows);
+    let read = db.read(&Freshness::default(), text, &(), None, &mut rows);
     match read {
         Ok(verge_services::sql::Local::Done { .. }) => {}
         _ => return Vec::new(),

@@ -37,17 +37,24 @@ struct Durable {
     names: BTreeMap<PathBuf, Option<Vec<u8>>>,
 }
 
+/// Files that end so are not synced.
+pub type Lazy = Option<&'static str>;
+
 pub struct Machine {
     durable: Mutex<Durable>,
     /// Steps until the power fails; then every step is an error.
     steps: AtomicU64,
-    /// For proving that the test can fail: syncs of the log are not done.
-    lazy: bool,
+    /// For proving that the test can fail.
+    lazy: Lazy,
 }
 
 impl Machine {
-    /// A store in a folder whose files are all durable, with power for `steps` more steps.
-    pub fn start(folder: &Path, lazy: bool) -> (Arc<Self>, Result<Store, verge_dataset::Error>) {
+    /// A store in a folder whose files are all durable. Groups of more than `large_bytes` are large.
+    pub fn start(
+        folder: &Path,
+        lazy: Lazy,
+        large_bytes: u64,
+    ) -> (Arc<Self>, Result<Store, verge_dataset::Error>) {
         let mut durable = Durable::default();
         let mut files = Vec::new();
         every_file(folder, &mut files);
@@ -62,6 +69,7 @@ impl Machine {
                 checkpoint_bytes: 16 << 10,
                 log_file_bytes: 24 << 10,
                 max_log_bytes: 128 << 10,
+                large_bytes,
                 ..settings()
             },
             disk: Arc::new(SimDisk(machine.clone())),
@@ -156,8 +164,8 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.machine.step()?;
-        let log = self.path.extension().is_some_and(|extension| extension == "log");
-        if !(log && self.machine.lazy) {
+        let extension = self.path.extension().and_then(|extension| extension.to_str());
+        if extension.is_none() || extension != self.machine.lazy {
             let mut durable = self.machine.durable.lock();
             durable.synced.insert(self.path.clone(), std::fs::read(&self.path)?);
         }
