@@ -18,6 +18,8 @@ use verge_dataset::{Disk, DiskFile, RealDisk};
 use crate::rng::Rng;
 
 const SECTOR: usize = 512;
+/// Most bytes that one read gives.
+const SHORT: usize = 1500;
 const NO_SPACE: i32 = 28;
 
 /// A mistake of the disk, put in on purpose.
@@ -178,7 +180,9 @@ impl PoweredFile {
 
 impl DiskFile for PoweredFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        // Short reads, as a disk may give them.
+        let len = buffer.len().min(SHORT);
+        self.file.read_at(&mut buffer[..len], offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

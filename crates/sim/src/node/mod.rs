@@ -67,6 +67,8 @@ pub struct Process {
     applying: VecDeque<Segment>,
     /// Those that are being applied.
     in_hand: Vec<Segment>,
+    /// A position that could not be looked at, since the dataset had stopped.
+    unseen: Option<Position>,
     /// Counts seeds, so that what was meant for an earlier one is dropped; whether one is coming.
     seed_number: u64,
     seeding: bool,
@@ -174,6 +176,7 @@ impl World {
             pending: BTreeMap::new(),
             applying: VecDeque::new(),
             in_hand: Vec::new(),
+            unseen: None,
             seed_number: 0,
             seeding: false,
             primary_node: None,
@@ -188,9 +191,13 @@ impl World {
     /// A node's data may be read at `position` from now on.
     fn show(&mut self, node: usize, position: Position) {
         let Self { nodes, history, time, .. } = self;
-        let storage = &mut nodes[node].storage;
-        // Nobody reads a dataset that has stopped.
-        let Some(checksum) = storage.page_checksum() else { return };
+        let Node { storage, process, .. } = &mut nodes[node];
+        let checksum = storage.page_checksum();
+        if let Some(process) = process {
+            // Nobody reads a dataset that has stopped.
+            process.unseen = if checksum.is_none() { Some(position) } else { None };
+        }
+        let Some(checksum) = checksum else { return };
         let (txid, told) = storage.head();
         if (txid, told) != (position.txid, checksum) {
             let what = format!("node {node} says {txid} for {position}, {told:x} for {checksum:x}");

@@ -197,9 +197,11 @@ impl World {
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return Vec::new() };
         let segments = machine.storage.pick_up();
-        let Some(last) = segments.last() else { return Vec::new() };
-        let position = last.header.position;
-        process.txid = position.txid;
+        if let Some(last) = segments.last() {
+            process.txid = last.header.position.txid;
+            process.unseen = Some(last.header.position);
+        }
+        let Some(position) = process.unseen else { return Vec::new() };
         self.show(node, position);
         for (content, position) in std::mem::take(&mut self.glimpses) {
             self.history.glimpsed(position, &content, self.time);
