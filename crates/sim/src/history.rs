@@ -12,6 +12,7 @@ use verge_replicate::{AckMode, Coverage, Lineage};
 use verge_types::Position;
 
 use crate::content::{Content, TOTAL};
+use crate::cycle::has_cycle;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -394,33 +395,5 @@ impl History {
         if has_cycle(&edges) {
             self.broken("no cycles", at, "reads and writes cannot be put in an order".into());
         }
-    }
-}
-
-fn has_cycle(edges: &[Vec<usize>]) -> bool {
-    let mut incoming = vec![0usize; edges.len()];
-    edges.iter().flatten().for_each(|to| incoming[*to] += 1);
-    let mut ready: Vec<usize> = (0..edges.len()).filter(|node| incoming[*node] == 0).collect();
-    let mut done = 0;
-    while let Some(node) = ready.pop() {
-        done += 1;
-        for to in &edges[node] {
-            incoming[*to] -= 1;
-            if incoming[*to] == 0 {
-                ready.push(*to);
-            }
-        }
-    }
-    done < edges.len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cycle_is_found() {
-        assert!(!has_cycle(&[vec![1], vec![2], vec![]]));
-        assert!(has_cycle(&[vec![1], vec![2], vec![0]]));
     }
 }

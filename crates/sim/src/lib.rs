@@ -11,6 +11,7 @@
 pub mod bug;
 pub mod clients;
 pub mod content;
+mod cycle;
 pub mod faults;
 pub mod files;
 pub mod history;
