@@ -121,7 +121,8 @@ pub trait Storage {
     fn verify(&mut self) -> Result<(), String>;
 
     fn promote(&mut self, epoch: u64) -> Result<(), Failure>;
-    fn demote(&mut self);
+    /// A failure ends the process: it must not stay what it was.
+    fn demote(&mut self) -> Result<(), Failure>;
     fn lease(&mut self, until: Moment);
     /// A group of transactions begins to be made durable as one segment.
     fn begin(

@@ -129,13 +129,12 @@ impl Storage for Files {
         self.take_office(epoch)
     }
 
-    fn demote(&mut self) {
-        let Some(dataset) = self.dataset() else { return };
-        // If the disk fails it is fenced all the same, and demoted at the next opening.
-        let _ = self.call(dataset.demote(dataset.epoch()));
+    fn demote(&mut self) -> Result<(), Failure> {
+        let dataset = self.dataset().ok_or(Failure::Refused)?;
         if let Some(live) = &mut self.live {
             live.tail = None;
         }
+        self.call(dataset.demote(dataset.epoch())).map(drop).map_err(failure)
     }
 
     fn lease(&mut self, until: Moment) {

@@ -134,7 +134,9 @@ impl Storage for Model {
         Ok(())
     }
 
-    fn demote(&mut self) {}
+    fn demote(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     fn lease(&mut self, _: Moment) {}
 

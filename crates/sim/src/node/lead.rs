@@ -188,7 +188,11 @@ impl World {
         self.end_group(node, &mut abandoned);
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };
-        machine.storage.demote();
+        if machine.storage.demote().is_err() {
+            // The disk does not take it (it is full): the next opening does it.
+            self.crash(node);
+            return;
+        }
         machine.storage.close_snapshots();
         let (txid, checksum) = machine.storage.head();
         process.txid = txid;
