@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::{Clock, RealClock};
 use crate::disk::{Disk, RealDisk};
 use crate::segment::Compression;
 
@@ -22,6 +23,11 @@ pub struct StoreConfig {
     pub disk: Arc<dyn Disk>,
     /// Name of a registered SQLite VFS; `None` is the system's. For simulations.
     pub vfs: Option<String>,
+    /// Stamps segments and judges leases.
+    pub clock: Arc<dyn Clock>,
+    /// Whether the database file is copied (an image of it, for restores) beside the writer. A
+    /// simulation wants every step in its order.
+    pub images_beside: bool,
 }
 
 impl StoreConfig {
@@ -33,6 +39,8 @@ impl StoreConfig {
             settings: Settings::default(),
             disk: Arc::new(RealDisk),
             vfs: None,
+            clock: Arc::new(RealClock),
+            images_beside: true,
         }
     }
 }

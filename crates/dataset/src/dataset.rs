@@ -293,6 +293,12 @@ impl Dataset {
         .await
     }
 
+    /// Waits until the writer has done what it has in hand, on this thread. It answers callers
+    /// before its own chores, such as a checkpoint that is due; a simulation waits for these too.
+    pub fn settle(&self) {
+        self.shared.rested();
+    }
+
     /// Runs something with the writer's core, between two groups.
     pub(crate) async fn control<T: Send + 'static>(
         &self,

@@ -22,11 +22,13 @@
 //!
 //! # Simulation
 //! Everything but SQLite's own files goes through [`Disk`]; SQLite's go through the VFS named in
-//! [`StoreConfig::vfs`]. See the module `disk` for what counts as durable.
+//! [`StoreConfig::vfs`], and its time is the [`Clock`]'s. See the module `disk` for what counts as
+//! durable.
 
 mod archive;
 mod boot;
 mod checksum;
+mod clock;
 mod config;
 mod core;
 mod crashsafe;
@@ -57,6 +59,7 @@ pub use rusqlite;
 pub use archive::{Point, Target};
 pub use boot::BootTime;
 pub use checksum::{lock_page, page_hash};
+pub use clock::{Clock, RealClock};
 pub use config::{Settings, StoreConfig};
 pub use dataset::{Ack, Committed, Dataset, Role, Subscription};
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -65,7 +68,7 @@ pub use large::{LargeFile, Receiving};
 pub use log::LogReader;
 pub use quarantine::SetAside;
 pub use reader::{Glimpse, Reader};
-pub use segment::{Compression, DecodeError, HEADER_LEN, Header, MAX_RAW_BODY, Segment};
+pub use segment::{Compression, DecodeError, Draft, HEADER_LEN, Header, MAX_RAW_BODY, Segment};
 pub use snapshot::{Seeding, Snapshot};
 pub use store::{CreateOptions, Store};
 pub use transaction::WriteTransaction;

@@ -95,6 +95,8 @@ impl Queue {
     /// Refuses further commands. Those that wait are still carried out.
     pub(crate) fn close(&self) {
         self.waiting.lock().closed = true;
+        // The thread is not to wait for more.
+        self.wake.notify_all();
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -105,7 +107,7 @@ impl Queue {
     /// The next work; `None` after `writer_idle` without any.
     fn take(&self, shared: &Shared) -> Option<Work> {
         let mut waiting = self.waiting.lock();
-        if waiting.commands.is_empty() {
+        if waiting.commands.is_empty() && !waiting.closed {
             self.wake.wait_for(&mut waiting, shared.settings().writer_idle);
         }
         match waiting.commands.pop_front()? {

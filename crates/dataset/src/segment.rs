@@ -179,21 +179,22 @@ impl Header {
     }
 }
 
-/// What the writer knows of a segment before it is bytes.
-pub(crate) struct Draft {
-    pub(crate) position: Position,
-    pub(crate) previous_epoch: u64,
-    pub(crate) wall_ms: u64,
-    pub(crate) page_size: u32,
-    pub(crate) db_pages: u32,
-    pub(crate) checksum_before: u64,
-    pub(crate) checksum_after: u64,
-    pub(crate) tag: u32,
+/// What its writer knows of a segment before it is bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft {
+    pub position: Position,
+    pub previous_epoch: u64,
+    pub wall_ms: u64,
+    pub page_size: u32,
+    pub db_pages: u32,
+    pub checksum_before: u64,
+    pub checksum_after: u64,
+    pub tag: u32,
 }
 
 impl Draft {
     /// `pages` rise by number. `None` if they are more than a segment can hold.
-    pub(crate) fn encode<'a>(
+    pub fn encode<'a>(
         self,
         pages: impl ExactSizeIterator<Item = (u32, &'a [u8])> + Clone,
         compression: Compression,

@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) flight: Arc<Flight>,
     /// How often it failed.
     failures: AtomicU64,
-    failed: Mutex<Option<(Arc<str>, Instant)>>,
+    failed: Mutex<Option<(Arc<str>, BootTime)>>,
     closed: AtomicBool,
     /// When the running job is interrupted, in ms of [`Self::clock`]; 0 if none runs.
     job_ends: AtomicU64,
@@ -139,7 +139,7 @@ impl Shared {
     }
 
     fn is_fenced(&self) -> bool {
-        self.fence.lock().is_some_and(|at| BootTime::now() >= at)
+        self.fence.lock().is_some_and(|at| self.config.clock.now() >= at)
     }
 
     /// From `at` on nothing is acknowledged; `None` lifts it.
@@ -271,7 +271,7 @@ impl Shared {
 
     /// From here on nothing is acknowledged or read. Comes before anybody is told of the error.
     pub(crate) fn stop(&self, error: &Error) {
-        *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
+        *self.failed.lock() = Some((error.to_string().into(), self.config.clock.now()));
         self.failures.fetch_add(1, Ordering::SeqCst);
         self.pool.refuse();
         self.flight.land();
@@ -288,7 +288,9 @@ impl Shared {
         let failure = self.failure().unwrap_or(Error::Closed);
         let tried = self.failed.lock().as_ref().map(|(_, at)| *at);
         // Readers of the old -wal must be gone before it is removed.
-        if tried.is_some_and(|at| at.elapsed() < RECOVER_EVERY) || !self.pool.drain() {
+        if tried.is_some_and(|at| self.config.clock.now().since(at) < RECOVER_EVERY)
+            || !self.pool.drain()
+        {
             return Err(failure);
         }
         match Core::open(&self.config, &self.layout, self.flight.clone()) {
@@ -302,10 +304,15 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                *self.failed.lock() = Some((error.to_string().into(), Instant::now()));
+                *self.failed.lock() = Some((error.to_string().into(), self.config.clock.now()));
                 Err(error)
             }
         }
+    }
+
+    /// Returns once the thread's work in hand is done.
+    pub(crate) fn rested(&self) {
+        drop(self.core.lock());
     }
 
     /// Called by the thread before it ends: leaves as little to redo as readers allow.

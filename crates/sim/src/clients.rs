@@ -9,7 +9,7 @@ use verge_replicate::{AckMode, Lineage, Moment};
 use verge_types::Position;
 
 use crate::Bug;
-use crate::data::{ACCOUNTS, LISTS, Write};
+use crate::content::{ACCOUNTS, LISTS, Write};
 use crate::history::{Relied, Seen, Written};
 use crate::plan::MILLISECOND;
 use crate::world::{Event, World};
@@ -58,7 +58,7 @@ pub enum Outcome {
 impl World {
     /// A client's next request.
     pub fn ask(&mut self, client: usize) {
-        if self.time > self.plan.trouble + 8_000_000 {
+        if !self.is_busy() {
             return;
         }
         let writes = self.rng.chance(500);
@@ -96,7 +96,7 @@ impl World {
         let (home, number) = (me.home, me.next);
         if let Some(write) = write {
             self.next_op += 1;
-            let after = me.relied.lists.iter().map(Vec::len).collect();
+            let after = me.relied.lists.iter().filter_map(|list| list.last().copied()).collect();
             let written = Written { list: write.list, position: None, acknowledged: None, after };
             self.history.writes.insert(op, written);
         }
@@ -135,9 +135,9 @@ impl World {
             }
             Decision::Serve => {
                 let seen = self.look(node, &request, lineage);
-                if let Some(seen) = seen {
-                    self.reply(node, &request, Outcome::Read(Box::new(seen)));
-                }
+                // A dataset that has stopped has no readers.
+                let outcome = seen.map_or(Outcome::Failed, |seen| Outcome::Read(Box::new(seen)));
+                self.reply(node, &request, outcome);
             }
             Decision::Wait { at_most, .. } => {
                 let pause = (at_most.as_micros() as u64).clamp(1, 5 * MILLISECOND);
@@ -157,12 +157,19 @@ impl World {
         }
     }
 
-    fn look(&self, node: usize, request: &Request, lineage: Lineage) -> Option<Seen> {
-        let process = self.nodes[node].process.as_ref()?;
+    fn look(&mut self, node: usize, request: &Request, lineage: Lineage) -> Option<Seen> {
+        let machine = &mut self.nodes[node];
+        let txid = machine.process.as_ref()?.txid;
+        let (content, position) = machine.storage.look(&lineage, txid)?;
+        if position != lineage.position(txid) {
+            let expected = lineage.position(txid);
+            let what = format!("node {node} tells {position} for {expected}");
+            self.history.broken("positions", self.time, what);
+        }
         Some(Seen {
-            lists: process.data.lists(),
-            total: process.data.total(),
-            position: lineage.position(process.txid),
+            total: content.total(),
+            lists: content.lists,
+            position,
             freshness: request.freshness,
             at: self.time,
             asked: request.asked,

@@ -6,6 +6,7 @@ use verge_replicate::{AckMode, NodeId};
 use crate::net::REGISTER;
 use crate::node::Work;
 use crate::plan::MILLISECOND;
+use crate::storage::Fault;
 use crate::world::{Event, World};
 
 impl World {
@@ -23,7 +24,7 @@ impl World {
         self.trace(|| format!("fault {kind} at n{node}, {other}"));
         match kind {
             0 => self.crash(node),
-            1 | 2 => self.nodes[node].kill_in = Some(self.rng.range(0, 40) as u32),
+            1 | 2 => self.end_soon(node),
             3 => self.kill_primary(),
             4 | 5 => {
                 // Up to almost three leases.
@@ -40,11 +41,12 @@ impl World {
             11 => self.net.slow(node, other),
             12 => self.jump(node),
             13 => {
-                self.nodes[node].disk.full = true;
+                let tells = self.plan.files && self.rng.chance(500);
+                self.nodes[node].storage.fault(Fault::Full { tells });
                 let delay = self.rng.range(100, 3000) * MILLISECOND;
                 self.after(delay, Event::Space { node });
             }
-            14 => self.nodes[node].disk.sync_fails = true,
+            14 => self.nodes[node].storage.fault(Fault::SyncFails),
             15 => self.ask_hand_over(),
             16 | 17 => self.half_cut(),
             _ => self.rare(node),
@@ -52,6 +54,17 @@ impl World {
         let around = self.plan.fault_every;
         let next = self.rng.range(around / 3, around * 2);
         self.after(next, Event::Fault);
+    }
+
+    /// Ends a process between two steps: of its own, or of its disk.
+    fn end_soon(&mut self, node: usize) {
+        let steps = self.rng.range(0, 40);
+        let machine = &mut self.nodes[node];
+        if self.plan.files && machine.process.is_some() && self.rng.chance(700) {
+            machine.storage.fault(Fault::Power { steps });
+        } else {
+            machine.kill_in = Some(steps as u32);
+        }
     }
 
     fn isolate(&mut self, node: usize) {
@@ -113,11 +126,15 @@ impl World {
         // In `local` a lost disk may take acknowledged writes with it; that is what it says.
         if self.plan.mode != AckMode::Local && self.rng.chance(600) {
             self.crash(node);
-            self.nodes[node].disk.wipe();
+            self.nodes[node].storage.wipe();
             self.trace(|| format!("n{node} loses its disk"));
         } else if let Some(node) = self.primary() {
             let now = self.clock(node);
             let back = self.rng.range(1, 12);
+            if self.plan.files {
+                self.restore_on(node, back);
+                return;
+            }
             let Some(process) = &mut self.nodes[node].process else { return };
             let Some(epoch) = process.lease.valid_epoch(now) else { return };
             process.restore_to = Some(process.txid.saturating_sub(back).max(1));
@@ -133,8 +150,7 @@ impl World {
             let machine = &mut self.nodes[node];
             machine.paused_until = machine.paused_until.min(self.time);
             machine.kill_in = None;
-            machine.disk.full = false;
-            machine.disk.sync_fails = false;
+            machine.storage.fault(Fault::Heal);
         }
     }
 }

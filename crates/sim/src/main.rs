@@ -1,5 +1,6 @@
-//! Runs seeds: `SEEDS=10000 verge-sim`, or one with its trace: `SEED=42 TRACE=1 verge-sim`.
-//! `FIRST` is the first seed; `BUG=SkipFsync` puts an error in; `THREADS` defaults to the cores.
+//! Runs seeds: `SEEDS=10000 FILES=200 verge-sim` on the model and on real files; or one of them
+//! with its trace: `SEED=42 TRACE=1 verge-sim`, `FILE_SEED=42 TRACE=1 verge-sim`. `FIRST` is the
+//! first seed; `BUG=SkipFsync` puts an error in; `THREADS` defaults to the cores.
 
 use std::env;
 use std::process::ExitCode;
@@ -8,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use verge_sim::{Bug, Plan, Report, run};
+
+/// Seeds between two lines of progress.
+const LINE_EVERY: [u64; 2] = [10_000, 100];
 
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
@@ -20,6 +24,25 @@ fn number(name: &str) -> Option<u64> {
     }
 }
 
+/// What runs of seeds have in common.
+#[derive(Clone, Copy)]
+struct Kind {
+    files: bool,
+    bug: Option<Bug>,
+}
+
+impl Kind {
+    fn plan(self, seed: u64) -> Plan {
+        let plan = Plan::new(seed, self.bug);
+        if self.files { plan.on_files() } else { plan }
+    }
+
+    /// Names a seed so that it can be replayed.
+    fn variable(self) -> &'static str {
+        if self.files { "FILE_SEED" } else { "SEED" }
+    }
+}
+
 fn main() -> ExitCode {
     let bug = env::var("BUG").ok().map(|name| {
         Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name).unwrap_or_else(|| {
@@ -27,16 +50,34 @@ fn main() -> ExitCode {
             std::process::exit(2);
         })
     });
-    if let Some(seed) = number("SEED") {
-        let plan = Plan::new(seed, bug);
-        println!("{plan:?}");
-        let report = run(plan, env::var_os("TRACE").is_some());
-        println!("{report:#?}");
-        return if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let kinds = [Kind { files: false, bug }, Kind { files: true, bug }];
+    for kind in kinds {
+        if let Some(seed) = number(kind.variable()) {
+            let plan = kind.plan(seed);
+            println!("{plan:?}");
+            let report = run(plan, env::var_os("TRACE").is_some());
+            println!("{report:#?}");
+            return code(report.violations.is_empty());
+        }
     }
-    let (first, count) = (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(1000));
+    let counts = [number("SEEDS").unwrap_or(1000), number("FILES").unwrap_or(0)];
+    let mut sound = true;
+    for (kind, count) in kinds.into_iter().zip(counts) {
+        sound &= count == 0 || all(kind, count);
+    }
+    code(sound)
+}
+
+fn code(sound: bool) -> ExitCode {
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs `count` seeds; whether all of them held.
+fn all(kind: Kind, count: u64) -> bool {
+    let first = number("FIRST").unwrap_or(0);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let threads = number("THREADS").unwrap_or(cores).max(1);
+    let line_every = LINE_EVERY[usize::from(kind.files)];
     let started = Instant::now();
     let next = AtomicU64::new(first);
     let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
@@ -48,27 +89,31 @@ fn main() -> ExitCode {
                     if seed >= first + count {
                         return;
                     }
-                    let report = run(Plan::new(seed, bug), false);
+                    let report = run(kind.plan(seed), false);
                     for violation in &report.violations {
-                        println!("SEED={seed} {violation:?}");
+                        println!("{}={seed} {violation:?}", kind.variable());
                     }
-                    if let Ok(mut reports) = reports.lock() {
-                        reports.push(report);
+                    let Ok(mut reports) = reports.lock() else { return };
+                    reports.push(report);
+                    if (reports.len() as u64).is_multiple_of(line_every) {
+                        let seconds = started.elapsed().as_secs_f64();
+                        println!("{} of {count} seeds, {seconds:.0} s", reports.len());
                     }
                 }
             });
         }
     });
-    summary(&reports.into_inner().unwrap_or_default(), started)
+    summary(kind, &reports.into_inner().unwrap_or_default(), started)
 }
 
-fn summary(reports: &[Report], started: Instant) -> ExitCode {
+fn summary(kind: Kind, reports: &[Report], started: Instant) -> bool {
     let total = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let broken = reports.iter().filter(|report| !report.violations.is_empty()).count();
     println!(
-        "{} seeds in {:.1} s: {broken} with violations; {} events, {} answers, {} writes \
+        "{} seeds {} in {:.1} s: {broken} with violations; {} events, {} answers, {} writes \
          acknowledged, {} promotions, {} hand-overs, {} snapshots, {} quarantines, {} lost bookmarks",
         reports.len(),
+        if kind.files { "on real files" } else { "of the model" },
         started.elapsed().as_secs_f64(),
         total(|r| r.events),
         total(|r| r.served),
@@ -79,5 +124,5 @@ fn summary(reports: &[Report], started: Instant) -> ExitCode {
         total(|r| r.quarantines),
         total(|r| r.lost_bookmarks as u64),
     );
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    broken == 0
 }

@@ -38,6 +38,8 @@ pub struct Plan {
     /// the fences alone must keep `follower` and `quorum` safe.
     pub bad_clock: bool,
     pub bug: Option<Bug>,
+    /// Nodes have real SQLite files, not a model of them.
+    pub files: bool,
 }
 
 impl Plan {
@@ -71,7 +73,13 @@ impl Plan {
             fault_every: rng.pick(&[300, 700, 1500, 4000]) * MILLISECOND,
             bad_clock,
             bug,
+            files: false,
         }
+    }
+
+    /// The same plan on real files.
+    pub fn on_files(self) -> Self {
+        Self { files: true, ..self }
     }
 
     pub fn nodes(&self) -> u64 {

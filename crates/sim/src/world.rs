@@ -6,15 +6,18 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use bytes::Bytes;
 use verge_replicate::Moment;
 use verge_replicate::lease::{self, Record, RegisterAnswer};
-use verge_types::DatasetId;
+use verge_types::{DatasetId, Position};
 
 use crate::clients::{Client, Outcome, Request};
-use crate::disk::Disk;
+use crate::content::Content;
+use crate::files::Files;
 use crate::history::{History, Relied, Violation};
+use crate::model::{self, Model};
 use crate::net::{Net, REGISTER};
 use crate::node::{Node, Work};
-use crate::plan::{MILLISECOND, Plan};
+use crate::plan::{MILLISECOND, Plan, SECOND};
 use crate::rng::Rng;
+use crate::storage::{Fault, Storage};
 
 /// Events of one run at most; more is a loop.
 const MAX_EVENTS: u64 = 3_000_000;
@@ -88,6 +91,8 @@ pub struct World {
     pub snapshots: u64,
     pub quarantines: u64,
     pub served: u64,
+    /// Reads in the middle of a sync, and the positions they were told.
+    pub glimpses: Vec<(Content, Position)>,
     tracing: bool,
 }
 
@@ -104,8 +109,10 @@ pub struct Report {
     pub snapshots: u64,
     pub quarantines: u64,
     pub lost_bookmarks: usize,
-    /// Changes with anything that happened: two runs of a seed have the same.
+    /// Change with anything that happened, and with all that was committed, read and told: two
+    /// runs of a seed have the same.
     pub fingerprint: u64,
+    pub history: u64,
 }
 
 /// Runs a plan to its end. `tracing` writes each step to standard error.
@@ -132,7 +139,8 @@ pub fn run(plan: Plan, tracing: bool) -> Report {
     }
     Report {
         seed: world.plan.seed,
-        violations: world.history.violations,
+        history: world.history.hash(),
+        violations: std::mem::take(&mut world.history.violations),
         events: handled,
         acknowledged: world.history.acknowledged,
         served: world.served,
@@ -149,9 +157,12 @@ impl World {
     fn new(plan: Plan, tracing: bool) -> Self {
         let mut rng = Rng::new(plan.seed);
         let count = plan.nodes() as usize;
+        #[expect(clippy::expect_used, reason = "a constant")]
+        let dataset: DatasetId = "sim/main".parse().expect("a dataset id");
+        let archive = model::Archive::default();
         let nodes = (0..count)
             .map(|node| Node {
-                disk: Disk::default(),
+                storage: storage(&plan, &dataset, &archive, &mut rng),
                 clock_offset: rng.range(0, 1 << 40),
                 // Half a percent of drift, far more than quartz has.
                 clock_rate: match (node, plan.bad_clock) {
@@ -186,18 +197,21 @@ impl World {
             ops: BTreeMap::new(),
             next_op: 1,
             register: None,
-            #[expect(clippy::expect_used, reason = "a constant")]
-            dataset: "sim/main".parse().expect("a dataset id"),
-            history: History::new(plan.bad_clock),
+            dataset,
+            history: History::new(plan.bad_clock, plan.files),
             rare_done: false,
             promotions: 0,
             hand_overs: 0,
             snapshots: 0,
             quarantines: 0,
             served: 0,
+            glimpses: Vec::new(),
             tracing,
             plan,
         };
+        if !world.plan.files {
+            world.history.genesis = Some(model::genesis());
+        }
         for node in 0..count {
             world.start(node);
         }
@@ -214,6 +228,11 @@ impl World {
         self.next_event += 1;
         self.queue.push(Reverse((self.time + delay, number)));
         self.events.insert(number, event);
+    }
+
+    /// Until then something is written; then the copies must become equal.
+    pub fn is_busy(&self) -> bool {
+        self.time <= self.plan.trouble + 8 * SECOND
     }
 
     /// A node's monotonic clock.
@@ -239,7 +258,15 @@ impl World {
                 self.after(left, event);
                 return;
             }
+            self.set_clock(node);
+            self.happen(event);
+            self.look_after(node);
+        } else {
+            self.happen(event);
         }
+    }
+
+    fn happen(&mut self, event: Event) {
         match event {
             Event::Tick { node, life } => {
                 self.tick(node);
@@ -267,7 +294,7 @@ impl World {
                     self.start(node);
                 }
             }
-            Event::Space { node } => self.nodes[node].disk.full = false,
+            Event::Space { node } => self.nodes[node].storage.fault(Fault::Space),
             Event::Fault => self.fault(),
             Event::Heal => self.heal(),
         }
@@ -296,9 +323,12 @@ impl World {
     fn judge(&mut self) {
         let mut data = Vec::new();
         let mut ruling = 0;
+        let mut aside = BTreeSet::new();
         for node in 0..self.nodes.len() {
             let now = self.clock(node);
-            let Some(process) = &self.nodes[node].process else {
+            self.set_clock(node);
+            let machine = &mut self.nodes[node];
+            let Some(process) = &machine.process else {
                 self.history.broken("recovery", self.time, format!("node {node} is down"));
                 return;
             };
@@ -306,13 +336,38 @@ impl World {
             if !process.sound() {
                 self.history.broken("recovery", self.time, format!("node {node} is quarantined"));
             }
-            data.push((process.data.clone(), process.lineage()));
+            let lineage = process.lineage();
+            let checksum = machine.storage.page_checksum();
+            let look = machine.storage.look(&lineage, process.txid);
+            let (Some((content, _)), Some(checksum)) = (look, checksum) else {
+                self.history.broken("recovery", self.time, format!("node {node} has stopped"));
+                return;
+            };
+            data.push((checksum, content, lineage));
+            if let Err(why) = machine.storage.verify() {
+                self.history.broken("integrity", self.time, format!("node {node}: {why}"));
+            }
+            let kept = machine.storage.aside();
+            aside.extend(kept.ops);
+            aside.extend(self.history.ops_at(&kept.positions));
         }
         if ruling != 1 {
             self.history.broken("recovery", self.time, format!("{ruling} primaries"));
         }
-        let aside: BTreeSet<u32> =
-            self.nodes.iter().flat_map(|node| node.disk.quarantine.iter().copied()).collect();
         self.history.finish(self.plan.mode, &data, &aside, self.time);
     }
+}
+
+/// A new machine's copy: real files or a model of them.
+fn storage(
+    plan: &Plan,
+    dataset: &DatasetId,
+    archive: &model::Archive,
+    rng: &mut Rng,
+) -> Box<dyn Storage> {
+    if !plan.files {
+        return Box::new(Model::new(archive.clone(), plan.bug));
+    }
+    #[expect(clippy::expect_used, reason = "without temporary files there is nothing to simulate")]
+    Box::new(Files::new(dataset, rng, plan.bug).expect("a temporary folder"))
 }

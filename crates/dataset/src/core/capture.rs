@@ -1,7 +1,6 @@
 //! From the `-wal` into the log: what a group of transactions changed becomes one durable segment.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use verge_types::Position;
 
@@ -58,7 +57,7 @@ impl Core {
             position,
             checksum: change.checksum,
             pages: db_pages,
-            wall_ms: wall_ms().max(self.head.wall_ms),
+            wall_ms: self.config.clock.wall_ms().max(self.head.wall_ms),
         };
         let draft = Draft {
             position,
@@ -211,10 +210,4 @@ impl Core {
 
 fn damaged(error: WalError) -> Error {
     Error::corrupt("the -wal", error.to_string())
-}
-
-/// The machine's clock, ms since 1970.
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -76,7 +76,13 @@ impl Core {
         }
         let before = images.last().map(|state| state.checkpoint);
         let image = archive::keep_image(&self.config, &self.layout, &self.state);
-        self.image = Some(image.map_err(Error::io("starting a thread"))?);
+        let image = image.map_err(Error::io("starting a thread"))?;
+        if self.config.images_beside {
+            self.image = Some(image);
+        } else {
+            // One that fails is made again later, as beside the writer.
+            drop(image.join());
+        }
         if let Some(before) = before {
             archive::drop_images(self.disk(), &self.layout, 1)?;
             self.log.trim(before).map_err(Error::io("trimming the log"))?;

@@ -219,18 +219,22 @@ impl Log {
     /// Removes files whose segments all lie at or before `keep_after`; never the last.
     pub(crate) fn trim(&mut self, keep_after: Position) -> io::Result<()> {
         loop {
-            let gone = {
-                let mut files = self.index.files.lock();
+            let (first, next) = {
+                let files = self.index.files.lock();
                 let [oldest, next, ..] = files.list.as_slice() else { return Ok(()) };
                 if next.first.txid > keep_after.txid + 1 {
                     return Ok(());
                 }
-                let (first, next) = (oldest.first, next.first);
-                // Which epoch that was is known from the segment; txid alone orders within a log.
-                files.base = Position::new(first.epoch, next.txid - 1);
+                (oldest.first, next.first)
+            };
+            // Its epoch may be a later one than the removed file began with.
+            let base = open::first_header(&self.index, next).map_err(io::Error::other)?.previous();
+            let gone = {
+                let mut files = self.index.files.lock();
+                files.base = base;
                 files.list.remove(0)
             };
-            self.index.disk.remove_file(&self.index.path(gone.first))?;
+            self.index.disk.remove_file(&self.index.path(first))?;
             self.index.disk.sync_dir(&self.index.dir)?;
             // Now that nothing names them. A crash leaves them to the next opening.
             for (position, _) in gone.large {

@@ -99,7 +99,7 @@ fn keep_large(
     Ok(())
 }
 
-fn first_header(index: &LogIndex, first: Position) -> Result<Header, Error> {
+pub(super) fn first_header(index: &LogIndex, first: Position) -> Result<Header, Error> {
     let file = index.disk.open(&index.path(first), false).map_err(Error::io("a log file"))?;
     let mut peek = [0; record::PEEK];
     file.read_exact_at(&mut peek, 0).map_err(Error::io("a log file"))?;

@@ -214,6 +214,30 @@ async fn retention_keeps_images_and_names_what_is_gone() {
     ship(&primary, &copy).await;
 }
 
+/// The position before the first kept segment is of the epoch that the segment names, not of the
+/// one that the removed file began with.
+#[tokio::test]
+async fn a_log_that_was_trimmed_across_terms_verifies() {
+    let settings = Settings {
+        log_file_bytes: 16 << 10,
+        max_log_bytes: 64 << 10,
+        checkpoint_bytes: 16 << 10,
+        compression: verge_dataset::Compression::None,
+        ..settings()
+    };
+    let node = Node::with(settings);
+    let primary = create(&node, 4096);
+    sql(&primary, "CREATE TABLE t(x)").await;
+    for n in 0..120 {
+        // One term or another begins in the middle of each file.
+        primary.promote(primary.epoch() + 1).await.unwrap();
+        sql(&primary, &format!("INSERT INTO t VALUES ({n})")).await;
+        let kept = primary.verify_log().unwrap();
+        assert!(kept > 0 && kept <= n + 2);
+    }
+    assert!(primary.verify_log().unwrap() < 100, "nothing was trimmed");
+}
+
 #[tokio::test]
 async fn a_crash_while_a_replica_is_replaced_loses_no_tail() {
     let (one, other) = (Node::new(), Node::new());

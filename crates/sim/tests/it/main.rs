@@ -1,4 +1,5 @@
 //! Seeds that must hold, and errors that must be seen.
 
 mod bugs;
+mod files;
 mod seeds;

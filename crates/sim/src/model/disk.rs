@@ -4,20 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use verge_replicate::Lineage;
-use verge_replicate::follow::Health;
 use verge_replicate::wire::Segment;
 
-use crate::data::{self, Data, Pages};
+use super::data::{self, Data, Pages};
 use crate::rng::Rng;
-
-/// Metadata beside the dataset; written whole, synced, renamed.
-#[derive(Clone, Debug, Default)]
-pub struct Meta {
-    pub fence: u64,
-    pub lineage: Lineage,
-    pub health: Health,
-}
 
 #[derive(Clone, Debug)]
 struct Record {
@@ -37,7 +27,6 @@ pub struct Disk {
     file_at: u64,
     /// Written to the file since, not synced.
     dirty: Pages,
-    pub meta: Meta,
     /// Tails that were set aside; the numbers of the writes in them.
     pub quarantine: Vec<u32>,
     seed: Option<Vec<Bytes>>,
@@ -66,7 +55,6 @@ impl Default for Disk {
             file: Data::default().pages().clone(),
             file_at: 0,
             dirty: Pages::new(),
-            meta: Meta::default(),
             quarantine: Vec::new(),
             seed: None,
             full: false,
@@ -228,7 +216,7 @@ impl Disk {
     }
 
     /// Replaces data and lineage by the finished seed, in one step.
-    pub fn seed_install(&mut self, txid: u64, lineage: Lineage) -> Option<Data> {
+    pub fn seed_install(&mut self, txid: u64) -> Option<Data> {
         let mut pages = Pages::new();
         for chunk in self.seed.take()? {
             pages.extend(data::decode(chunk)?);
@@ -239,14 +227,6 @@ impl Disk {
         self.file_at = txid;
         self.dirty.clear();
         self.synced = txid;
-        self.meta.lineage = lineage;
-        self.meta.health = Health::Sound;
         Some(data)
-    }
-
-    /// The disk was replaced by an empty one; the process knows that it had data here.
-    pub fn wipe(&mut self) {
-        let meta = Meta { health: Health::Quarantined, ..Meta::default() };
-        *self = Self { meta, ..Self::default() };
     }
 }

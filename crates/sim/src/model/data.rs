@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-pub const ACCOUNTS: u32 = 8;
-pub const LISTS: u32 = 4;
-pub const TOTAL: i64 = ACCOUNTS as i64 * 100;
+use crate::content::{ACCOUNTS, Content, EACH, LISTS, Write};
+
 const FIRST_LIST: u32 = 100;
 
 /// A page's content by its number.
@@ -25,7 +24,7 @@ impl Default for Data {
     fn default() -> Self {
         let mut data = Self { pages: Pages::new(), checksum: 0 };
         for account in 0..ACCOUNTS {
-            data.put(1 + account, Bytes::copy_from_slice(&100i64.to_le_bytes()));
+            data.put(1 + account, Bytes::copy_from_slice(&EACH.to_le_bytes()));
         }
         data
     }
@@ -52,15 +51,16 @@ impl Data {
         }
     }
 
-    pub fn total(&self) -> i64 {
-        (0..ACCOUNTS).map(|account| self.balance(account)).sum()
+    pub fn content(&self) -> Content {
+        let balances = (0..ACCOUNTS).map(|account| self.balance(account)).collect();
+        Content { balances, lists: self.lists() }
     }
 
-    pub fn balance(&self, account: u32) -> i64 {
+    fn balance(&self, account: u32) -> i64 {
         self.pages.get(&(1 + account)).map_or(0, |page| page.clone().try_get_i64_le().unwrap_or(0))
     }
 
-    pub fn list(&self, list: u32) -> Vec<u32> {
+    fn list(&self, list: u32) -> Vec<u32> {
         let mut page = self.pages.get(&(FIRST_LIST + list)).cloned().unwrap_or_default();
         let mut out = Vec::with_capacity(page.len() / 4);
         while let Ok(value) = page.try_get_u32_le() {
@@ -78,35 +78,23 @@ impl Data {
     }
 }
 
-/// A transaction: moves money and appends its own number to a list.
-#[derive(Clone, Copy, Debug)]
-pub struct Write {
-    pub op: u32,
-    pub list: u32,
-    pub from: u32,
-    pub to: u32,
-    pub amount: i64,
+/// Runs a write; false, and nothing changed, if the account has too little.
+pub fn run(write: &Write, data: &mut Data) -> bool {
+    if data.balance(write.from) < write.amount || write.from == write.to {
+        return false;
+    }
+    debit(write, data);
+    data.set_balance(write.to, data.balance(write.to) + write.amount);
+    let number = FIRST_LIST + write.list;
+    let mut page = BytesMut::from(&data.pages.get(&number).cloned().unwrap_or_default()[..]);
+    page.put_u32_le(write.op);
+    data.put(number, page.freeze());
+    true
 }
 
-impl Write {
-    /// Runs it; false, and nothing changed, if the account has too little.
-    pub fn run(&self, data: &mut Data) -> bool {
-        if data.balance(self.from) < self.amount || self.from == self.to {
-            return false;
-        }
-        self.debit(data);
-        data.set_balance(self.to, data.balance(self.to) + self.amount);
-        let number = FIRST_LIST + self.list;
-        let mut page = BytesMut::from(&data.pages.get(&number).cloned().unwrap_or_default()[..]);
-        page.put_u32_le(self.op);
-        data.put(number, page.freeze());
-        true
-    }
-
-    /// Its first page, what a torn capture would take along.
-    pub fn debit(&self, data: &mut Data) {
-        data.set_balance(self.from, data.balance(self.from) - self.amount);
-    }
+/// A write's first page, what a torn capture would take along.
+pub fn debit(write: &Write, data: &mut Data) {
+    data.set_balance(write.from, data.balance(write.from) - write.amount);
 }
 
 /// The pages that differ between two states, as a segment's bytes.

@@ -3,15 +3,16 @@
 //!
 //! A seed replays: `VERGE_POWER_SEED=42`. `make power SEEDS=2000` runs more of them.
 
-mod disk;
-
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
 
-use verge_dataset::{CreateOptions, Settings};
+use verge_dataset::{CreateOptions, Error, Settings, Store, StoreConfig};
+use verge_sim::power::{Lie, Machine};
+use verge_sim::rng::Rng;
 use verge_types::Position;
 
 use crate::harness::*;
-use disk::{Lazy, Machine, Random};
 
 const SEEDS: u64 = 40;
 
@@ -20,15 +21,34 @@ fn large_bytes(seed: u64) -> u64 {
     if seed.is_multiple_of(2) { 1 << 20 } else { 3000 }
 }
 
+/// A store in a folder whose files are all durable, on a disk that may lie, to show that the test
+/// can fail. Groups of more than `large_bytes` are large.
+fn start(
+    folder: &Path,
+    lie: Option<Lie>,
+    large_bytes: u64,
+) -> (Arc<Machine>, Result<Store, Error>) {
+    let machine = Machine::start(folder, lie).unwrap();
+    let settings = Settings {
+        checkpoint_bytes: 16 << 10,
+        log_file_bytes: 24 << 10,
+        max_log_bytes: 128 << 10,
+        large_bytes,
+        ..settings()
+    };
+    let config = StoreConfig { settings, disk: machine.disk(), ..StoreConfig::new(folder) };
+    (machine, Store::open(config))
+}
+
 /// One run: writes until the power fails, several times on the same files. What breaks, if
 /// anything does.
-async fn run(seed: u64, lazy: Lazy) -> Result<u64, String> {
-    let mut random = Random::new(seed);
+async fn run(seed: u64, lie: Option<Lie>) -> Result<u64, String> {
+    let mut random = Rng::new(seed);
     let mut folder = tempfile::tempdir().unwrap();
     let (mut told, mut tried) = (BTreeSet::new(), BTreeSet::new());
     let mut losses = 0;
     for round in 0..4 {
-        let (machine, store) = Machine::start(folder.path(), lazy, large_bytes(seed));
+        let (machine, store) = start(folder.path(), lie, large_bytes(seed));
         let store = store.map_err(|error| format!("round {round}: {error}"))?;
         let name = id("app/main");
         let opened = store.get(&name).or_else(|error| match error {
@@ -46,17 +66,17 @@ async fn run(seed: u64, lazy: Lazy) -> Result<u64, String> {
             .await;
         }
         look(&dataset, &told, &tried).map_err(|why| format!("round {round}: {why}"))?;
-        machine.fails_after(1 + random.below(90));
+        machine.fails_after(1 + random.range(0, 90));
         for _ in 0..200 {
             let n = tried.len() as i64 + 1;
             tried.insert(n);
-            let (give, size) = (random.below(9), random.below(6000));
+            let (give, size) = (random.range(0, 9), random.range(0, 6000));
             let text = format!(
                 "INSERT INTO ack VALUES ({n}, randomblob({size})); \
                  UPDATE bank SET has = has - {give} WHERE who = 'a'; \
                  UPDATE bank SET has = has + {give} WHERE who = 'b'"
             );
-            let done = match random.below(25) {
+            let done = match random.range(0, 25) {
                 0 => dataset.vacuum().await.is_ok(),
                 1 => dataset.checkpoint().await.is_ok(),
                 2 => try_sql(&dataset, "UPDATE ack SET pad = NULL WHERE n % 2").await.is_ok(),
@@ -74,7 +94,7 @@ async fn run(seed: u64, lazy: Lazy) -> Result<u64, String> {
             }
         }
         let next = tempfile::tempdir().unwrap();
-        machine.after_the_loss(folder.path(), next.path(), &mut random);
+        machine.after_the_loss(folder.path(), next.path(), &mut random).unwrap();
         drop(dataset);
         drop(store);
         folder = next;
@@ -85,7 +105,7 @@ async fn run(seed: u64, lazy: Lazy) -> Result<u64, String> {
 /// A replica on such a disk, beside a primary on a good one. After each loss it stands at a state
 /// that its primary had, not before the last one that it confirmed, and goes on from there.
 async fn follow(seed: u64) -> Result<u64, String> {
-    let mut random = Random::new(seed);
+    let mut random = Rng::new(seed);
     let primary = Node::with(Settings { large_bytes: large_bytes(seed), ..settings() });
     let source = create(&primary, 512);
     sql(&source, "CREATE TABLE t(x)").await;
@@ -93,7 +113,7 @@ async fn follow(seed: u64) -> Result<u64, String> {
     let mut folder = tempfile::tempdir().unwrap();
     let (mut confirmed, mut losses) = (Position::default(), 0);
     for round in 0..5 {
-        let (machine, store) = Machine::start(folder.path(), None, large_bytes(seed));
+        let (machine, store) = start(folder.path(), None, large_bytes(seed));
         let store = store.map_err(|error| format!("round {round}: {error}"))?;
         let name = id("app/main");
         let opened = store.get(&name).or_else(|error| match error {
@@ -109,16 +129,16 @@ async fn follow(seed: u64) -> Result<u64, String> {
         if at < confirmed || !known || !whole {
             return Err(format!("round {round}: at {at} after {confirmed}: {known}, {whole}"));
         }
-        machine.fails_after(1 + random.below(60));
+        machine.fails_after(1 + random.range(0, 60));
         while machine.is_on() {
-            let text = match random.below(12) {
+            let text = match random.range(0, 12) {
                 0 => "DELETE FROM t WHERE rowid % 3 = 0".to_owned(),
                 1 => format!("CREATE TABLE t{}(x)", sums.len()),
-                _ => format!("INSERT INTO t VALUES (randomblob({}))", random.below(3000)),
+                _ => format!("INSERT INTO t VALUES (randomblob({}))", random.range(0, 3000)),
             };
             sql(&source, &text).await;
             sums.insert(source.position(), source.checksum().1);
-            if random.below(20) == 0 {
+            if random.range(0, 20) == 0 {
                 source.vacuum().await.unwrap();
                 sums.insert(source.position(), source.checksum().1);
             }
@@ -127,12 +147,12 @@ async fn follow(seed: u64) -> Result<u64, String> {
                 Err(error) if machine.is_on() => return Err(format!("round {round}: {error}")),
                 Err(_) => losses += 1,
             }
-            if random.below(8) == 0 {
+            if random.range(0, 8) == 0 {
                 let _ = copy.checkpoint().await;
             }
         }
         let next = tempfile::tempdir().unwrap();
-        machine.after_the_loss(folder.path(), next.path(), &mut random);
+        machine.after_the_loss(folder.path(), next.path(), &mut random).unwrap();
         drop((copy, store));
         folder = next;
     }
@@ -209,7 +229,7 @@ async fn a_log_that_is_not_synced_is_caught() {
         let mut seeds = (1..50).map(|seed| 2 * seed + 1);
         let caught = loop {
             match seeds.next() {
-                Some(seed) if run(seed, Some(lazy)).await.is_err() => break true,
+                Some(seed) if run(seed, Some(Lie::Sync(lazy))).await.is_err() => break true,
                 Some(_) => {}
                 None => break false,
             }
