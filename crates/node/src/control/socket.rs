@@ -1,8 +1,9 @@
 //! The control endpoint: a unix socket in the node's folder, for whoever may use that folder. One
-//! JSON command a line, one JSON answer a line: `{"Ok": …}` or `{"Err": "…"}`, before it, of a
-//! command that takes time, any number of `{"Progress": …}`. Who hangs up meanwhile has it end
-//! without a change.
+//! JSON command a line, one JSON answer a line: `{"Ok": …}` or `{"Err": "…"}`. Before it a
+//! `{"Progress": …}` when the command is begun, and more of them if it takes time. Who hangs up
+//! meanwhile has it end without a change.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,7 +72,11 @@ async fn converse(node: &Node, stream: UnixStream) -> std::io::Result<()> {
             return Ok(());
         }
         let result = match serde_json::from_str::<Command>(&line) {
-            Ok(command) => attended(node, command, &mut read, &mut write).await,
+            Ok(command) => {
+                // Whoever hears nothing before the end knows that it was not begun.
+                send(&mut write, &serde_json::json!({ "Progress": Progress::default() })).await?;
+                attended(node, command, &mut read, &mut write).await
+            }
             Err(error) => Err(format!("not a command: {error}")),
         };
         send(&mut write, &result).await?;
@@ -125,7 +130,8 @@ pub struct ControlClient {
 }
 
 impl ControlClient {
-    /// Connects to the owner of a folder; `None` if nobody owns it: open a [`Node`] on it then.
+    /// Connects to the owner of a folder; `None` if nobody owns it, or it is about to end: open a
+    /// [`Node`] on it then.
     ///
     /// # Errors
     /// [`Error::InUse`] if the owner serves no socket.
@@ -134,12 +140,23 @@ impl ControlClient {
         let Some(path) = owner.control else {
             return Err(Error::InUse { dir: data.to_owned(), pid: owner.pid });
         };
-        let stream = UnixStream::connect(&path).await;
-        let (read, write) = stream.map_err(Error::io("asking the running node"))?.into_split();
+        let stream = match UnixStream::connect(&path).await {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::io("asking the running node")(error)),
+        };
+        let (read, write) = stream.into_split();
         Ok(Some(Self { read: BufReader::new(read), write }))
     }
 
     /// Sends one command and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::ShuttingDown`] where it was not begun; after that, the node's own.
     pub async fn run(&mut self, command: &Command) -> Result<serde_json::Value, Error> {
         self.run_reporting(command, |_| ()).await
     }
@@ -153,11 +170,16 @@ impl ControlClient {
         let io = "asking the running node";
         let mut line = serde_json::to_vec(command).map_err(|e| Error::Command(e.to_string()))?;
         line.push(b'\n');
-        self.write.write_all(&line).await.map_err(Error::io(io))?;
+        // A line that did not arrive whole is not run.
+        self.write.write_all(&line).await.map_err(|_| Error::ShuttingDown)?;
+        let mut begun = false;
         loop {
             let mut answer = String::new();
-            if self.read.read_line(&mut answer).await.map_err(Error::io(io))? == 0 {
-                return Err(Error::Command("the running node hung up".to_owned()));
+            match self.read.read_line(&mut answer).await {
+                Ok(1..) => begun = true,
+                Ok(0) | Err(_) if !begun => return Err(Error::ShuttingDown),
+                Ok(0) => return Err(Error::Command("the running node hung up".to_owned())),
+                Err(error) => return Err(Error::io(io)(error)),
             }
             let answer = serde_json::from_str(&answer);
             match answer.map_err(|error| Error::Command(error.to_string()))? {

@@ -4,8 +4,10 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use verge_node::{Command, ControlClient, NodeLock, Progress, Report};
 use verge_types::PopName;
@@ -45,7 +47,8 @@ pub async fn end_on_interrupt() {
 const INTERRUPTED: i32 = 130;
 
 pub struct Access {
-    way: Way,
+    way: RwLock<Arc<Way>>,
+    context: Context,
     /// The place to ask first.
     default: PopName,
     /// What `--pop` said.
@@ -118,12 +121,20 @@ impl Access {
                 Err(failure) if failure.code == "in_use" && tokio::time::Instant::now() < until => {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
-                done => return done,
+                done => {
+                    let (way, default, asked) = done?;
+                    let way = RwLock::new(Arc::new(way));
+                    return Ok(Self { way, context: context.clone(), default, asked });
+                }
             }
         }
     }
 
-    async fn open_now(context: &Context, make: Make) -> Result<Self, Failure> {
+    /// The way, the place to ask first, and what `--pop` said.
+    async fn open_now(
+        context: &Context,
+        make: Make,
+    ) -> Result<(Way, PopName, Option<PopName>), Failure> {
         let (data, asked) = (&context.data, context.place.pop.clone());
         let found = look(data)?;
         let fleet = FleetFile::load(data);
@@ -146,7 +157,7 @@ impl Access {
             let primary = fleet.map(|fleet| fleet.primary).filter(|pop| running.contains_key(pop));
             let default = asked.clone().or(primary).or_else(|| running.keys().next().cloned());
             let default = default.ok_or_else(|| nothing(context))?;
-            return Ok(Self { way: Way::Running(running), default, asked });
+            return Ok((Way::Running(running), default, asked));
         }
         let pops: Vec<_> = found.resting.iter().filter(|pop| !is_alone(pop)).cloned().collect();
         let alone = found.resting.len() > pops.len();
@@ -176,13 +187,13 @@ impl Access {
             }
             let opened = fleet::open_alone(data).await?;
             let default = places::ALONE.parse().map_err(|_| nothing(context))?;
-            return Ok(Self { way: Way::Here(opened), default, asked });
+            return Ok((Way::Here(opened), default, asked));
         }
         // As `verge dev` had them the last time; a folder alone does not say who belongs together.
         let known = fleet.filter(|fleet| asked.as_ref().is_none_or(|pop| fleet.pops.contains(pop)));
         let fleet = known.unwrap_or_else(|| FleetFile { primary: pops[0].clone(), pops });
         let default = asked.clone().unwrap_or_else(|| fleet.primary.clone());
-        Ok(Self { way: Way::Here(fleet::open_fleet(data, &fleet).await?), default, asked })
+        Ok((Way::Here(fleet::open_fleet(data, &fleet).await?), default, asked))
     }
 
     /// `None` where nothing is there yet, which is no failure for a list.
@@ -222,13 +233,50 @@ impl Access {
         command: Command,
         mut progress: impl FnMut(Progress),
     ) -> Result<T, Failure> {
-        let answer = match &self.way {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let way = self.way.read().clone();
+            let asked = Self::ask_once(&way, pop, command.clone(), &mut progress).await;
+            let answer = match asked {
+                // Another command had the data, and was done just then.
+                Err(failure)
+                    if failure.code == problem::ENDED && tokio::time::Instant::now() < until =>
+                {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    self.look_again(&way).await?;
+                    continue;
+                }
+                asked => asked?,
+            };
+            return serde_json::from_value(answer).map_err(|error| {
+                Failure::new("internal", format!("an answer that is none: {error}"))
+            });
+        }
+    }
+
+    /// Finds who has the data now, after `ended` did not any more.
+    async fn look_again(&self, ended: &Arc<Way>) -> Result<(), Failure> {
+        let found = Self::open(&self.context, Make::No).await?;
+        let mut way = self.way.write();
+        // A command asks for one thing after the other, so nobody else has looked meanwhile.
+        if Arc::ptr_eq(&way, ended) {
+            *way = found.way.into_inner();
+        }
+        Ok(())
+    }
+
+    async fn ask_once(
+        way: &Way,
+        pop: &PopName,
+        command: Command,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<serde_json::Value, Failure> {
+        let answer = match way {
             Way::Running(folders) => {
                 let folder = folders.get(pop).ok_or_else(|| problem::no_pop(pop))?;
                 let client = ControlClient::connect(folder).await;
                 let Some(mut client) = client.map_err(|error| problem::of_node(&error))? else {
-                    return Err(Failure::new("data", "the running `verge` has just ended")
-                        .hint("run the command again"));
+                    return Err(problem::ended());
                 };
                 let last = Cell::new(Progress::default());
                 let running = client.run_reporting(&command, |now| last.set(now));
@@ -248,9 +296,7 @@ impl Access {
                 answer
             }
         };
-        let answer = answer.map_err(|error| problem::of_node(&error))?;
-        serde_json::from_value(answer)
-            .map_err(|error| Failure::new("internal", format!("an answer that is none: {error}")))
+        answer.map_err(|error| problem::of_node(&error))
     }
 
     /// Where a database's primary is; waits until one is.
@@ -291,7 +337,8 @@ impl Access {
 
     /// All places, the one to ask first before the others.
     pub fn pops(&self) -> Vec<PopName> {
-        let all: Vec<_> = match &self.way {
+        let way = self.way.read().clone();
+        let all: Vec<_> = match &*way {
             Way::Running(folders) => folders.keys().cloned().collect(),
             Way::Here(opened) => opened.nodes.keys().cloned().collect(),
         };
@@ -301,11 +348,12 @@ impl Access {
 
     /// A process outside has the data.
     pub fn is_running(&self) -> bool {
-        matches!(self.way, Way::Running(_))
+        matches!(**self.way.read(), Way::Running(_))
     }
 
     pub async fn close(&self) {
-        if let Way::Here(opened) = &self.way {
+        let way = self.way.read().clone();
+        if let Way::Here(opened) = &*way {
             opened.close().await;
         }
     }

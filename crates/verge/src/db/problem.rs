@@ -38,10 +38,19 @@ pub fn of_node(error: &verge_node::Error) -> Failure {
         verge_node::Error::InUse { .. } => {
             Failure { code: "in_use", ..failure }.hint("wait for that process, or end it")
         }
+        _ if text == verge_node::Error::ShuttingDown.to_string() => ended(),
         _ if text.contains("cannot be restored") => Failure { code: "not_retained", ..failure },
         _ if text.contains("there is a dataset") => Failure { code: "exists", ..failure },
         _ => failure,
     }
+}
+
+/// The code of [`ended`].
+pub const ENDED: &str = "ended";
+
+/// Nothing was done: the process that had the data was about to end.
+pub fn ended() -> Failure {
+    Failure::new(ENDED, "the running `verge` has just ended").hint("run the command again")
 }
 
 fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {

@@ -14,6 +14,7 @@ use crate::terminal::Terminal;
 const PREFIX: &str = "sql/";
 
 /// Where a command works.
+#[derive(Clone)]
 pub struct Context {
     pub terminal: Terminal,
     pub place: Place,
