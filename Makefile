@@ -36,9 +36,9 @@ test-smoke: examples ## the smoke tests, on either engine
 
 SEEDS ?= 10000
 FILES ?= 200
-sim: ## replication under simulated faults: SEEDS=10000 of a model, FILES=200 on real SQLite files; FILE_SEED=42 (or SEED=42) TRACE=1 replays one
+sim: ## replication under simulated faults: SEEDS=10000 of a model, FILES=200 on real SQLite files, MOST=300 seconds of them; FILE_SEED=42 (or SEED=42) TRACE=1 replays one
 	@cargo build --release -p verge-sim && \
-	SEEDS=$(SEEDS) FILES=$(FILES) "$${CARGO_TARGET_DIR:-target}/release/verge-sim"
+	SEEDS=$(SEEDS) FILES=$(FILES) $(if $(MOST),MOST=$(MOST)) "$${CARGO_TARGET_DIR:-target}/release/verge-sim"
 
 power: ## the engine on a disk that loses its power: SEEDS=10000
 	@VERGE_POWER_SEEDS=$(SEEDS) cargo nextest run --profile long -p verge-dataset --no-capture -E 'test(/^power::/)'

@@ -47,7 +47,8 @@ impl Node {
             let command =
                 Command::MovePrimary { dataset: id.to_string(), to: to.as_str().to_owned() };
             let answer = self.ask(&peer, &command).await?;
-            paused = answer["writes_paused_ms"].as_f64().unwrap_or_default() / 1e3;
+            let told = answer["writes_paused_ms"].as_f64();
+            paused = told.ok_or_else(|| no_pause(&answer))? / 1e3;
         } else {
             let desk = entry.desk.clone();
             let pausing = tokio::spawn(async move {
@@ -92,4 +93,9 @@ impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// It has moved, but how long that took is not known: another version's answer.
+fn no_pause(answer: &serde_json::Value) -> Error {
+    Error::Command(format!("the primary has moved; its node answered {answer}"))
 }

@@ -1,12 +1,13 @@
 //! Runs seeds: `SEEDS=10000 FILES=200 verge-sim` on the model and on real files; or one of them
 //! with its trace: `SEED=42 TRACE=1 verge-sim`, `FILE_SEED=42 TRACE=1 verge-sim`. `FIRST` is the
-//! first seed; `BUG=SkipFsync` puts an error in; `THREADS` defaults to the cores.
+//! first seed; `BUG=SkipFsync` puts an error in; `THREADS` defaults to the cores. With `MOST=300` no
+//! seed begins after so many seconds, half of them for each kind.
 
 use std::env;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use verge_sim::{Bug, Plan, Report, run};
 
@@ -79,6 +80,7 @@ fn all(kind: Kind, count: u64) -> bool {
     let threads = number("THREADS").unwrap_or(cores).max(1);
     let line_every = LINE_EVERY[usize::from(kind.files)];
     let started = Instant::now();
+    let longest = number("MOST").map_or(Duration::MAX, |seconds| Duration::from_secs(seconds) / 2);
     let next = AtomicU64::new(first);
     let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -86,7 +88,7 @@ fn all(kind: Kind, count: u64) -> bool {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
+                    if seed >= first + count || started.elapsed() > longest {
                         return;
                     }
                     let report = run(kind.plan(seed), false);

@@ -154,7 +154,10 @@ pub async fn move_primary(args: &MovePrimary, context: &Context) -> Result<(), F
         let command = Command::MovePrimary { dataset, to: args.to.to_string() };
         let mut bar = Bar::new(&context.terminal, "moving");
         let answer: Json = access.ask_watched(&from, command, |now| bar.show(now)).await?;
-        Ok((from, answer["writes_paused_ms"].as_f64().unwrap_or(0.0)))
+        let paused = answer["writes_paused_ms"].as_f64().ok_or_else(|| {
+            Failure::new("internal", format!("the primary has moved; the node answered {answer}"))
+        })?;
+        Ok((from, paused))
     };
     let done = done.await;
     access.close().await;
