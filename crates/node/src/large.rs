@@ -2,14 +2,12 @@
 //! segment, then asks the primary for the file in one call and takes it in as it streams: both
 //! sides have a few chunks in memory.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -82,21 +80,7 @@ fn stream(mut file: LargeFile) -> Body {
             }
         }
     });
-    Body::stream(Chunks(chunks))
-}
-
-struct Chunks(mpsc::Receiver<Result<Bytes, BodyError>>);
-
-impl http_body::Body for Chunks {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.poll_recv(cx).map(|chunk| Some(chunk?.map(Frame::data)))
-    }
+    Body::channel(chunks)
 }
 
 /// Whether a segment is the record of a large one.

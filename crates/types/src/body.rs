@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::mpsc;
 
 use crate::Fault;
 
@@ -65,6 +66,11 @@ impl Body {
         Self::Stream(body.boxed_unsync())
     }
 
+    /// What is sent into a channel, until its senders are gone or one sends an error.
+    pub fn channel(chunks: mpsc::Receiver<Result<Bytes, BodyError>>) -> Self {
+        Self::stream(Chunks(chunks))
+    }
+
     /// True when the body is known to carry nothing.
     pub fn is_empty(&self) -> bool {
         match self {
@@ -72,6 +78,20 @@ impl Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(body) => http_body::Body::is_end_stream(body),
         }
+    }
+}
+
+struct Chunks(mpsc::Receiver<Result<Bytes, BodyError>>);
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.poll_recv(cx).map(|chunk| Some(chunk?.map(Frame::data)))
     }
 }
 

@@ -245,7 +245,7 @@ where
         let longest = self.shared.write_transaction;
         let seen = self.shared.freshness().at_least;
         let begun = self.shared.database.begin(seen, longest).await;
-        let mut transaction = begun.map_err(|error| self.shared.failed(error))?;
+        let mut transaction = begun.map_err(|error| self.shared.failed(error, seen))?;
         if self.keys_off {
             let defer = vec![Query::new("PRAGMA defer_foreign_keys=on", vec![])];
             transaction.run(defer, None).await.map_err(convert::error)?;
@@ -303,7 +303,7 @@ where
             Ok((local, sink, params))
         })
         .await?;
-        match local.map_err(|error| self.shared.failed(error))? {
+        match local.map_err(|error| self.shared.failed(error, freshness.at_least))? {
             Local::Done { stats, .. } => {
                 sink.result()?;
                 return Ok(convert::done(&stats));
@@ -329,7 +329,7 @@ where
         }
         let query = Query { sql: sql.to_string(), params };
         let answer = self.shared.database.query(&freshness, query, Some(self.stop())).await;
-        let answer = answer.map_err(|error| self.shared.failed(error))?;
+        let answer = answer.map_err(|error| self.shared.failed(error, freshness.at_least))?;
         self.shared.wrote(answer.position);
         replay(answer.value, sink).await
     }
@@ -422,7 +422,9 @@ where
             && !database.home().wait_for(at_least, freshness.wait).await
         {
             return Err(match database.home().coverage(at_least) {
-                Coverage::Lost => self.shared.failed(sql::SqlError::history_lost(at_least)),
+                Coverage::Lost => {
+                    self.shared.failed(sql::SqlError::history_lost(at_least), Some(at_least))
+                }
                 _ => Error::platform("UNAVAILABLE", "the replica is not up to date").retryable(),
             });
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use verge_services::sql::{Database, ErrorKind, Freshness, Home, SqlError};
-use verge_types::{Coverage, Position};
+use verge_types::Position;
 
 use crate::{Access, Answer, Backend, Connection, Error};
 
@@ -48,12 +48,12 @@ impl<H: Home> Shared<H> {
         *written = (*written).max(Some(position));
     }
 
-    /// What the client is told. Once one was told that what was written here is gone (by a
-    /// restore, by a failover), the others begin anew.
-    fn failed(&self, error: SqlError) -> Error {
+    /// What the client is told of a request that asked for `seen`. Once one was told that what was
+    /// written here is gone (by a restore, by a failover), the others begin anew; what was written
+    /// since stays.
+    fn failed(&self, error: SqlError, seen: Option<Position>) -> Error {
         if error.kind == ErrorKind::HistoryLost {
-            let home = self.database.home();
-            self.written.lock().take_if(|seen| home.coverage(*seen) != Coverage::Covered);
+            self.written.lock().take_if(|written| Some(*written) == seen);
         }
         convert::error(error)
     }

@@ -86,20 +86,22 @@ impl<H: Home> Database<H> {
             Request::Fresh { request, .. } => return self.only_reads(request),
             _ => return false,
         };
-        let Ok(reader) = self.home.reader() else { return false };
-        let rules = Rules { policy: self.policy, stop: None };
-        queries
-            .iter()
-            .all(|query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(true)))
+        let only_read = self.readonly(queries);
+        only_read.is_some_and(|all| all.iter().all(|one| *one == Some(true)))
     }
 
     /// Whether one of these writes for sure; of a table that is not here yet nothing is known.
     pub(super) fn one_writes(&self, queries: &[Query]) -> bool {
-        let Ok(reader) = self.home.reader() else { return false };
+        let only_read = self.readonly(queries);
+        only_read.is_some_and(|all| all.contains(&Some(false)))
+    }
+
+    /// Whether each only reads, where the state here can tell.
+    fn readonly(&self, queries: &[Query]) -> Option<Vec<Option<bool>>> {
+        let reader = self.home.reader().ok()?;
         let rules = Rules { policy: self.policy, stop: None };
-        queries
-            .iter()
-            .any(|query| matches!(run::is_readonly(&reader, &rules, &query.sql), Ok(false)))
+        let one = |query: &Query| run::is_readonly(&reader, &rules, &query.sql).ok();
+        Some(queries.iter().map(one).collect())
     }
 
     fn read_all(

@@ -240,10 +240,12 @@ impl Access {
             let answer = match asked {
                 // Another command had the data, and was done just then.
                 Err(failure)
-                    if failure.code == problem::ENDED && tokio::time::Instant::now() < until =>
+                    if failure.code == problem::ENDED
+                        && self.is_running()
+                        && tokio::time::Instant::now() < until =>
                 {
                     tokio::time::sleep(LOOK_EVERY).await;
-                    self.look_again(&way).await?;
+                    self.look_again().await?;
                     continue;
                 }
                 asked => asked?,
@@ -254,14 +256,10 @@ impl Access {
         }
     }
 
-    /// Finds who has the data now, after `ended` did not any more.
-    async fn look_again(&self, ended: &Arc<Way>) -> Result<(), Failure> {
+    /// Finds who has the data now that the process that had it has ended.
+    async fn look_again(&self) -> Result<(), Failure> {
         let found = Self::open(&self.context, Make::No).await?;
-        let mut way = self.way.write();
-        // A command asks for one thing after the other, so nobody else has looked meanwhile.
-        if Arc::ptr_eq(&way, ended) {
-            *way = found.way.into_inner();
-        }
+        *self.way.write() = found.way.into_inner();
         Ok(())
     }
 

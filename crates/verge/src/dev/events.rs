@@ -1,15 +1,12 @@
 //! `/__verge/events`: tells a page that what it shows is out of date (server-sent events).
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
-use http_body::Frame;
 use tokio::sync::mpsc;
-use verge_types::{Body, BodyError};
+use verge_types::Body;
 
 use super::site::Site;
 
@@ -33,7 +30,7 @@ pub fn respond(site: &Site, seen: Option<u64>) -> Response<Body> {
     tokio::spawn(async move {
         // A reader that went away ends the stream.
         let hello = Bytes::from_static(b"retry: 250\n\n");
-        if sender.send(hello).await.is_err() {
+        if sender.send(Ok(hello)).await.is_err() {
             return;
         }
         let seen = seen.unwrap_or(*changes.borrow());
@@ -44,26 +41,12 @@ pub fn respond(site: &Site, seen: Option<u64>) -> Response<Body> {
             () = tokio::time::sleep(LONGEST) => false,
         };
         if changed {
-            let _ = sender.send(Bytes::from_static(b"event: change\ndata: 1\n\n")).await;
+            let _ = sender.send(Ok(Bytes::from_static(b"event: change\ndata: 1\n\n"))).await;
         }
     });
-    let mut response = Response::new(Body::stream(Lines(receiver)));
+    let mut response = Response::new(Body::channel(receiver));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-struct Lines(mpsc::Receiver<Bytes>);
-
-impl http_body::Body for Lines {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
 }
