@@ -142,9 +142,13 @@ impl SqlError {
 
     /// True where the same call may succeed a little later and has changed nothing.
     pub fn retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unavailable)
-            || (self.kind == ErrorKind::Sqlite
-                && self.code & 0xff == verge_dataset::rusqlite::ffi::SQLITE_BUSY)
+        use verge_dataset::rusqlite::ffi::{SQLITE_BUSY, SQLITE_FULL};
+        match self.kind {
+            ErrorKind::Unavailable => true,
+            // A disk that is full at this moment: the transaction was rolled back.
+            ErrorKind::Sqlite => matches!(self.code & 0xff, SQLITE_BUSY | SQLITE_FULL),
+            _ => false,
+        }
     }
 
     /// A stable name for what an app may want to tell apart, beyond D1's texts.
@@ -300,6 +304,15 @@ mod tests {
             "UNIQUE constraint failed: t.id: SQLITE_CONSTRAINT \
              (extended: SQLITE_CONSTRAINT_PRIMARYKEY)"
         );
+    }
+
+    #[test]
+    fn what_changed_nothing_and_may_pass_is_retried() {
+        let of = |code| SqlError { code, ..SqlError::new(ErrorKind::Sqlite, "") };
+        // A full disk: SQLite itself may meet it before our log does.
+        for (code, retryable) in [(5, true), (517, true), (13, true), (1, false), (19, false)] {
+            assert_eq!(of(code).retryable(), retryable, "{code}");
+        }
     }
 
     #[test]
