@@ -16,6 +16,8 @@ use crate::queue::Queue;
 pub(crate) struct Standing {
     /// Who is primary, as far as is known.
     pub(crate) primary: Option<NodeId>,
+    /// The replica that is followed instead of the primary.
+    pub(crate) relay: Option<NodeId>,
     /// The epoch in which this node is.
     pub(crate) ours: Option<u64>,
     /// The data here may not be used.
@@ -25,7 +27,7 @@ pub(crate) struct Standing {
     /// A follower in a session, with all that its upstream had at some time of this process.
     pub(crate) synced: bool,
     pub(crate) lineage: Lineage,
-    /// At the primary: what each follower has durably.
+    /// Of this node: what each has durably.
     pub(crate) followers: Vec<(NodeId, Position)>,
     /// A driver runs; without one nothing of the above is brought up to date.
     pub(crate) awake: bool,

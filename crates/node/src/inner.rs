@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -39,6 +39,14 @@ pub(crate) struct Entry {
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The nodes that can be reached.
+#[derive(Debug, Default)]
+pub(crate) struct Linked {
+    pub(crate) nodes: Vec<NodeId>,
+    /// The first of our own PoP, if it comes before us by its name.
+    pub(crate) first_here: Option<NodeId>,
+}
+
 pub(crate) struct Inner {
     pub(crate) config: NodeConfig,
     pub(crate) store: Store,
@@ -52,6 +60,7 @@ pub(crate) struct Inner {
     /// bring them back.
     deleted: Mutex<FxHashMap<DatasetId, Instant>>,
     changes: watch::Sender<u64>,
+    linked: RwLock<Arc<Linked>>,
     stopping: AtomicBool,
     runtime: tokio::runtime::Handle,
     this: Weak<Inner>,
@@ -75,6 +84,7 @@ impl Inner {
             entries: Mutex::default(),
             deleted: Mutex::default(),
             changes: watch::Sender::new(0),
+            linked: RwLock::default(),
             stopping: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             this: this.clone(),
@@ -373,6 +383,17 @@ impl Inner {
         });
     }
 
+    fn linked_of(&self, members: &[(Peer, bool)]) -> Linked {
+        let up = members.iter().filter(|(_, up)| *up).map(|(peer, _)| peer);
+        let here = up.clone().filter(|peer| peer.pop == self.config.pop);
+        let first = here.min_by(|a, b| a.node.cmp(&b.node));
+        let first = first.filter(|peer| peer.node < self.config.node);
+        Linked {
+            nodes: up.map(|peer| self.roster.met(peer)).collect(),
+            first_here: first.map(|peer| self.roster.met(peer)),
+        }
+    }
+
     /// Tells every driver of links that came or went.
     pub(crate) async fn watch_links(self: Arc<Self>) {
         let Some(fabric) = self.config.fabric.clone() else { return };
@@ -386,6 +407,7 @@ impl Inner {
                 table.members.values().map(|m| (m.peer.clone(), m.linked)).collect()
             };
             let Some(this) = weak.upgrade() else { return };
+            *this.linked.write() = Arc::new(this.linked_of(&now));
             for (peer, up) in now {
                 let node = this.roster.met(&peer);
                 if linked.insert(node, up).unwrap_or(false) == up {
@@ -401,6 +423,22 @@ impl Inner {
                 return;
             }
         }
+    }
+
+    /// The nodes that can be reached.
+    pub(crate) fn linked(&self) -> Arc<Linked> {
+        self.linked.read().clone()
+    }
+
+    /// Of these, the nearest first.
+    pub(crate) fn by_distance(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let far = |node: &NodeId| {
+            let peer = self.roster.peer(*node)?;
+            self.config.fabric.as_ref()?.rtt(&peer.node)
+        };
+        let mut nodes = nodes.to_vec();
+        nodes.sort_by_cached_key(|node| far(node).unwrap_or(Duration::MAX));
+        nodes
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

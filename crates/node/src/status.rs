@@ -29,7 +29,7 @@ pub enum Health {
     Failed,
 }
 
-/// A follower as its primary sees it.
+/// A follower as whoever serves it sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowerStatus {
     pub node: String,
@@ -51,6 +51,10 @@ pub struct DatasetStatus {
     /// The primary's node and PoP, as far as this node knows.
     pub primary: Option<String>,
     pub primary_pop: Option<String>,
+    /// The node that it follows instead of the primary, which it cannot reach, or which sends once
+    /// to each PoP.
+    #[serde(default)]
+    pub relay: Option<String>,
     pub epoch: u64,
     pub txid: u64,
     pub bookmark: String,
@@ -69,7 +73,7 @@ pub struct DatasetStatus {
     /// Writes that wait here until the primary can be reached.
     #[serde(default)]
     pub waiting: u64,
-    /// At the primary.
+    /// Those that this node serves: the primary's, or a relay's.
     pub followers: Vec<FollowerStatus>,
 }
 
@@ -107,6 +111,7 @@ impl Inner {
         };
         let primary = standing.primary.or((role == RoleName::Primary).then_some(self.roster.me));
         let primary = primary.and_then(|node| self.roster.peer(node));
+        let relay = standing.relay.and_then(|node| self.roster.peer(node));
         let followers = standing.followers.iter().filter_map(|(node, at)| {
             let peer = self.roster.peer(*node)?;
             Some(FollowerStatus {
@@ -130,6 +135,7 @@ impl Inner {
             health,
             primary: primary.as_ref().map(|peer| peer.node.to_string()),
             primary_pop: primary.as_ref().map(|peer| peer.pop.as_str().to_owned()),
+            relay: relay.map(|peer| peer.node.to_string()),
             epoch: position.epoch,
             txid: position.txid,
             bookmark: Bookmark::new(id, position).to_string(),

@@ -1,6 +1,6 @@
 //! The decisions of replication, as pure state machines: who may write (`lease`), what a primary
-//! or relay sends (`ship`), what a replica accepts (`follow`), what a read may be answered from
-//! (`session`), and the bytes between nodes (`wire`).
+//! or relay sends (`ship`), whom a replica follows (`upstream`) and what it accepts (`follow`), what
+//! a read may be answered from (`session`), and the bytes between nodes (`wire`).
 //!
 //! Nothing here waits, reads a clock, opens a file or starts a thread: events and the time come
 //! in, effects go out. Two rules bind whoever carries them out:
@@ -21,6 +21,7 @@ pub mod lineage;
 pub mod session;
 pub mod ship;
 pub mod time;
+pub mod upstream;
 pub mod wire;
 
 mod jitter;

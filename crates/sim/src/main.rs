@@ -113,7 +113,7 @@ fn summary(kind: Kind, reports: &[Report], started: Instant) -> bool {
     let broken = reports.iter().filter(|report| !report.violations.is_empty()).count();
     println!(
         "{} seeds {} in {:.1} s: {broken} with violations; {} events, {} answers, {} writes \
-         acknowledged, {} promotions, {} hand-overs, {} snapshots, {} quarantines, {} lost bookmarks",
+         acknowledged, {} promotions, {} hand-overs, {} snapshots, {} relays, {} quarantines, {} lost bookmarks",
         reports.len(),
         if kind.files { "on real files" } else { "of the model" },
         started.elapsed().as_secs_f64(),
@@ -123,6 +123,7 @@ fn summary(kind: Kind, reports: &[Report], started: Instant) -> bool {
         total(|r| r.promotions),
         total(|r| r.hand_overs),
         total(|r| r.snapshots),
+        total(|r| r.relays),
         total(|r| r.quarantines),
         total(|r| r.lost_bookmarks as u64),
     );

@@ -6,6 +6,7 @@ use std::time::Duration;
 use verge_replicate::follow::FollowConfig;
 use verge_replicate::lease::LeaseConfig;
 use verge_replicate::ship::ShipConfig;
+use verge_replicate::upstream::UpstreamConfig;
 use verge_replicate::{AckMode, Failover, NodeId};
 
 use crate::Bug;
@@ -22,7 +23,7 @@ pub struct Plan {
     pub mode: AckMode,
     pub failover: Failover,
     pub voters: u64,
-    /// Replicas that neither vote nor count for acknowledgements; the last follows a relay.
+    /// Replicas that neither vote nor count for acknowledgements; the last prefers a relay.
     pub readers: u64,
     pub clients: u64,
     /// Faults happen before this; then everything heals and must converge.
@@ -90,7 +91,7 @@ impl Plan {
         (node as u64) < self.voters
     }
 
-    /// The relay that a node follows instead of the primary.
+    /// The relay that a node prefers to the primary.
     pub fn relay_of(&self, node: usize) -> Option<usize> {
         (self.readers == 2 && node as u64 == self.voters + 1).then_some(self.voters as usize)
     }
@@ -120,6 +121,15 @@ impl Plan {
             forget_after: Duration::from_secs(4),
             keep_transactions: rng.pick(&[5, 50, 1000]),
             keep_bytes: rng.pick(&[2000, 1 << 20]),
+        }
+    }
+
+    pub fn upstream(&self) -> UpstreamConfig {
+        UpstreamConfig {
+            patience: Duration::from_millis(200),
+            stale: Duration::from_millis(1500),
+            rest: Duration::from_millis(300),
+            rest_max: Duration::from_secs(2),
         }
     }
 

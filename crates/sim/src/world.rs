@@ -89,6 +89,8 @@ pub struct World {
     pub promotions: u64,
     pub hand_overs: u64,
     pub snapshots: u64,
+    /// How often a replica began to serve others.
+    pub relays: u64,
     pub quarantines: u64,
     pub served: u64,
     /// Reads in the middle of a sync, and the positions they were told.
@@ -107,6 +109,7 @@ pub struct Report {
     pub promotions: u64,
     pub hand_overs: u64,
     pub snapshots: u64,
+    pub relays: u64,
     pub quarantines: u64,
     pub lost_bookmarks: usize,
     /// Change with anything that happened, and with all that was committed, read and told: two
@@ -147,6 +150,7 @@ pub fn run(plan: Plan, tracing: bool) -> Report {
         promotions: world.promotions,
         hand_overs: world.hand_overs,
         snapshots: world.snapshots,
+        relays: world.relays,
         quarantines: world.quarantines,
         lost_bookmarks: world.history.lost_bookmarks,
         fingerprint,
@@ -203,6 +207,7 @@ impl World {
             promotions: 0,
             hand_overs: 0,
             snapshots: 0,
+            relays: 0,
             quarantines: 0,
             served: 0,
             glimpses: Vec::new(),

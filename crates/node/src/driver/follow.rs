@@ -45,6 +45,7 @@ impl Driver {
                 self.persist().await?;
             }
             Effect::SeedBegin { snapshot, lineage } => {
+                self.end_relay();
                 self.seeds += 1;
                 self.seed = None;
                 let (store, id) = (self.node.store.clone(), self.desk.id.clone());
@@ -100,12 +101,12 @@ impl Driver {
             self.in_hand.push_back(segment);
             let (going, stopped) = oneshot::channel();
             self.fetching = Some(going);
-            let from = self.desk.standing().primary;
+            let from = self.upstream.chosen();
             let fetching = large::fetch(self.node.clone(), from, dataset.clone(), record);
             self.jobs.spawn(async move {
                 let fetched = tokio::select! {
                     fetched = fetching => fetched,
-                    _ = stopped => Err(large::broken("the primary is another now")),
+                    _ = stopped => Err(large::broken("another is followed now")),
                 };
                 Done::Applied(match fetched {
                     Ok(segment) => dataset.apply_large(segment).await,
@@ -171,8 +172,7 @@ impl Driver {
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);
-        let upstream = self.desk.standing().primary.filter(|node| *node != self.node.roster.me);
-        self.queue.push_back(Work::Follow(Event::Upstream { node: upstream }));
+        self.choose_upstream();
         Ok(())
     }
 
@@ -319,8 +319,7 @@ impl Driver {
         };
         let now = self.node.clock.now();
         self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);
-        let upstream = self.desk.standing().primary.filter(|node| *node != self.node.roster.me);
-        self.queue.push_back(Work::Follow(Event::Upstream { node: upstream }));
+        self.choose_upstream();
     }
 }
 

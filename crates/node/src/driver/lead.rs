@@ -28,8 +28,7 @@ impl Driver {
             if let Role::Primary { epoch } = self.dataset.role() {
                 self.dataset.demote(epoch).await?;
             }
-            let upstream = follow_core::Event::Upstream { node: Some(home) };
-            self.queue.push_back(Work::Follow(upstream));
+            self.follow_primary(Some(home));
             return self.dispatch().await;
         }
         let epoch = self.dataset.epoch().max(self.meta.lineage.epoch()).max(self.meta.fence);
@@ -166,15 +165,15 @@ impl Driver {
             self.node.changed();
         }
         if self.primary.is_none() && node != self.node.roster.me {
-            let upstream = follow_core::Event::Upstream { node: Some(node) };
-            self.queue.push_back(Work::Follow(upstream));
+            self.follow_primary(Some(node));
         }
     }
 
     async fn promote(&mut self, epoch: u64, base: u64) -> Result<(), Error> {
         self.desk.gate.close();
         self.fetching = None;
-        self.queue.push_back(Work::Follow(follow_core::Event::Upstream { node: None }));
+        self.end_relay();
+        self.follow_primary(None);
         let busy = !self.in_hand.is_empty() || !self.applying.is_empty() || self.installing;
         let mut lineage = self.current_lineage();
         let ready = !busy && self.current_txid() == base && lineage.begin(epoch, base).is_ok();

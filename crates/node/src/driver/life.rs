@@ -52,8 +52,12 @@ impl Driver {
                         break;
                     }
                 },
-                moved = self.positions.changed(), if self.primary.is_some() => {
-                    self.superseded |= moved.is_err();
+                moved = self.positions.changed(), if self.shipper.is_some() => {
+                    if moved.is_err() && self.is_relay() {
+                        self.end_relay();
+                    } else {
+                        self.superseded |= moved.is_err();
+                    }
                 }
                 () = tokio::time::sleep_until(next_tick) => {
                     if self.may_rest() && self.node.retire(&self.desk) {
@@ -65,6 +69,7 @@ impl Driver {
                 }
             }
             self.ship_new();
+            self.keep_relay();
             if let Err(error) = self.dispatch().await {
                 tracing::error!(dataset = %self.desk.id, %error, "a dataset's driver stops");
                 break;
@@ -90,6 +95,7 @@ impl Driver {
         if self.lease.is_some() {
             self.queue.push_back(Work::Lease(lease_core::Event::Tick));
         }
+        self.choose_upstream();
         self.queue.push_back(Work::Follow(follow_core::Event::Tick));
         if self.shipper.is_some() {
             self.queue.push_back(Work::Ship(ship_core::Event::Tick { wall_ms: wall_ms() }));
@@ -148,6 +154,7 @@ impl Driver {
     /// Ends: nobody may write here without a driver.
     async fn rest(&mut self) {
         self.desk.gate.close();
+        self.end_relay();
         if self.node.transport.is_some() {
             self.dataset.fence();
         }
@@ -162,6 +169,7 @@ impl Driver {
         self.desk.change(|standing| {
             standing.ours = None;
             standing.primary = None;
+            standing.relay = None;
             standing.awake = false;
             standing.synced = false;
             standing.followers.clear();

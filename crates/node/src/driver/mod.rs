@@ -10,6 +10,7 @@
 mod follow;
 mod lead;
 mod life;
+mod relay;
 mod ship;
 
 use std::collections::{HashMap, VecDeque};
@@ -23,6 +24,7 @@ use verge_dataset::{Dataset, Header, Seeding, Snapshot, Subscription};
 use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
 use verge_replicate::lease::{Lease, LeaseConfig, Local, RegisterAnswer};
 use verge_replicate::ship::Shipper;
+use verge_replicate::upstream::Upstream;
 use verge_replicate::wire::{self, Envelope, Message, Segment, SegmentHeader};
 use verge_replicate::{Lineage, Moment, NodeId};
 use verge_replicate::{follow as follow_core, lease as lease_core, ship as ship_core};
@@ -139,17 +141,22 @@ pub(crate) struct Driver {
     meta: Meta,
     lease: Option<Lease>,
     follow: Follow,
+    /// Whose replica this is, and by way of whom.
+    followed: Option<NodeId>,
+    upstream: Upstream,
+    /// While primary, and while other replicas follow this one.
     shipper: Option<Shipper>,
-    /// The epoch in which we are primary, our whole lineage then, and the log's end as shipped.
+    /// The epoch in which we are primary.
     primary: Option<u64>,
+    /// What the shipper ships: a whole lineage, and the log's end as shipped.
     lineage: Lineage,
     txid: u64,
-    /// Our own log, as it grows; while primary.
+    /// Our own log, as it grows; while there is a shipper.
     live: Option<Subscription>,
     applying: VecDeque<Segment>,
     /// Segments that the dataset is applying.
     in_hand: VecDeque<Segment>,
-    /// While the file of a large segment is fetched from the primary; dropped to call that off.
+    /// While the file of a large segment is fetched from upstream; dropped to call that off.
     fetching: Option<oneshot::Sender<()>>,
     /// Orders to stop writes, counted.
     stops: u64,
@@ -218,6 +225,8 @@ impl Driver {
             meta,
             lease,
             follow,
+            followed: None,
+            upstream: Upstream::default(),
             shipper: None,
             primary: None,
             live: None,
@@ -246,10 +255,12 @@ impl Driver {
             Input::Message { from, message } => self.on_message(from, message),
             Input::Link { node, up: true } => {
                 self.queue.push_back(Work::Follow(follow_core::Event::LinkUp { node }));
+                self.choose_upstream();
             }
             Input::Link { node, up: false } => {
                 self.queue.push_back(Work::Follow(follow_core::Event::LinkDown { node }));
                 self.queue.push_back(Work::Ship(ship_core::Event::Gone { node }));
+                self.choose_upstream();
             }
             Input::HandOver { to, done } => self.hand_over_to(to, done),
             Input::Stop => {}
@@ -260,6 +271,7 @@ impl Driver {
         self.active = self.node.clock.now();
         let work = match message {
             Message::Hello(hello) => {
+                self.begin_relay(from);
                 if self.shipper.is_none() {
                     self.send(from, Message::Goodbye { session: hello.session });
                     return;
@@ -274,7 +286,14 @@ impl Driver {
             Message::Poll(poll) => Work::Lease(lease_core::Event::Poll { from, poll }),
             Message::PollReply(reply) => Work::Lease(lease_core::Event::PollReply { from, reply }),
             Message::Offer { .. } => Work::Lease(lease_core::Event::Offered),
-            message => Work::Follow(follow_core::Event::Message { from, message }),
+            message => {
+                let turned_away = matches!(message, Message::Goodbye { .. });
+                self.queue.push_back(Work::Follow(follow_core::Event::Message { from, message }));
+                if turned_away {
+                    self.turned_away(from);
+                }
+                return;
+            }
         };
         self.queue.push_back(work);
     }

@@ -40,6 +40,11 @@ impl Driver {
                         return;
                     }
                 }
+                Err(error) if self.is_relay() => {
+                    tracing::warn!(dataset = %self.desk.id, %error, "our own log cannot be read");
+                    self.end_relay();
+                    return;
+                }
                 Err(error) => {
                     tracing::error!(dataset = %self.desk.id, %error,
                         "our own log cannot be read: another term begins behind it");
@@ -121,6 +126,8 @@ impl Driver {
             Effect::Fenced { epoch } => {
                 self.queue.push_back(Work::Lease(LeaseEvent::Fenced { epoch }));
             }
+            // A relay's followers are nothing to a lease.
+            Effect::Progress { .. } if self.primary.is_none() => {}
             Effect::Progress { from, rank, settled } => {
                 let progress = LeaseEvent::Progress { from, rank, settled };
                 self.queue.push_back(Work::Lease(progress));

@@ -9,4 +9,5 @@ mod failover;
 mod faults;
 mod fleet;
 mod huge;
+mod relay;
 mod world;

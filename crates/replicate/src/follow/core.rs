@@ -242,10 +242,13 @@ impl Follow {
         self.handed.is_empty() && !matches!(self.stream, Stream::Seed(_))
     }
 
-    /// The upstream's term while in a session that ships segments; a relay ships in its name.
-    pub fn term(&self) -> Option<u64> {
+    /// What a relay ships in the upstream's name: its term, and its lineage, whose last terms our
+    /// data may not have reached. While a session ships segments of sound data.
+    pub fn served(&self) -> Option<(u64, &Lineage)> {
         match &self.stream {
-            Stream::Segments(live) => Some(live.term),
+            Stream::Segments(live) if self.replica.health == Health::Sound => {
+                Some((live.term, &self.replica.lineage))
+            }
             _ => None,
         }
     }

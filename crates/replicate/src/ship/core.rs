@@ -21,8 +21,9 @@ const MAX_SESSIONS: usize = 16;
 pub enum Origin {
     /// The primary: it acknowledges. `voters` counts itself.
     Primary { me: NodeId, mode: AckMode, voters: BTreeSet<NodeId> },
-    /// A replica that serves other replicas.
-    Relay,
+    /// A replica that serves other replicas. `voters`: what they acknowledged to the primary may
+    /// not have come here yet.
+    Relay { voters: BTreeSet<NodeId> },
 }
 
 /// What happens to a shipper.
@@ -54,6 +55,8 @@ pub enum Event {
     Retracted,
     /// At a relay: its own data is the primary's of no earlier than `as_of`.
     Fresh { as_of: Option<Moment> },
+    /// At a relay: it serves no longer.
+    Retire,
 }
 
 /// What a shipper wants done.
@@ -218,6 +221,7 @@ impl Shipper {
             }
             Event::Retracted => self.until = Moment(0),
             Event::Fresh { as_of } => self.as_of = as_of,
+            Event::Retire => self.retire(now, &mut out),
         }
         out
     }
@@ -235,7 +239,7 @@ impl Shipper {
         }
         let age = match self.origin {
             Origin::Primary { .. } => (now < self.until).then_some(0),
-            Origin::Relay => self.as_of.map(|as_of| micros(now.since(as_of))),
+            Origin::Relay { .. } => self.as_of.map(|as_of| micros(now.since(as_of))),
         };
         let tip = self.lineage.position(self.tip);
         for (node, peer) in &mut self.peers {
@@ -297,7 +301,11 @@ impl Shipper {
             out.push(Effect::Send { to: from, message });
             return;
         }
-        let start = self.start(&hello, first, ours);
+        let Some(start) = self.start(from, &hello, first, ours) else {
+            let message = Message::Goodbye { session: hello.session };
+            out.push(Effect::Send { to: from, message });
+            return;
+        };
         let stage = match start {
             Start::Resume { after } => Stage::Segments { next: after + 1, loading: false },
             Start::Snapshot(_) => Stage::Opening,
@@ -332,10 +340,11 @@ impl Shipper {
         self.pump(from, out);
     }
 
-    fn start(&self, hello: &Hello, first: u64, ours: Option<u64>) -> Start {
+    /// How to go on with a follower; `None` if that is not ours to tell.
+    fn start(&self, from: NodeId, hello: &Hello, first: u64, ours: Option<u64>) -> Option<Start> {
         let txid = hello.position.txid;
         let ours = if txid == self.tip { Some(self.checksum) } else { ours };
-        if hello.reseed {
+        let start = if hello.reseed {
             Start::Snapshot(Why::Asked)
         } else if txid > self.tip || self.lineage.position(txid) != hello.position {
             Start::Snapshot(Why::Diverged)
@@ -345,6 +354,18 @@ impl Shipper {
             Start::Snapshot(Why::TooFarBehind)
         } else {
             Start::Resume { after: txid }
+        };
+        let Origin::Relay { voters } = &self.origin else { return Some(start) };
+        match start {
+            // It is ahead of us, in the same history as far as we know.
+            Start::Snapshot(Why::Diverged)
+                if txid > self.tip && self.lineage.position(txid) == hello.position =>
+            {
+                None
+            }
+            // Our data would make a voter of it again without all that it has acknowledged.
+            Start::Snapshot(Why::Asked | Why::Checksum) if voters.contains(&from) => None,
+            start => Some(start),
         }
     }
 

@@ -149,10 +149,49 @@ fn a_duplicated_hello_does_not_begin_a_second_stream() {
     assert_eq!(greet(&mut shipper, hello(1, 2, 9), 1, None), []);
 }
 
+fn relay() -> Shipper {
+    let origin = Origin::Relay { voters: [ME, PEER].into() };
+    Shipper::new(ShipConfig::default(), origin, 2, lineage(), 10, 1010, NOW)
+}
+
+#[test]
+fn a_relay_judges_only_what_it_can() {
+    let snapshot = |why| Some(Start::Snapshot(why));
+    for (hello, expected) in [
+        (hello(1, 2, 10), Some(Start::Resume { after: 10 })),
+        // Ahead of the relay, and maybe acknowledged: no snapshot may take it back.
+        (hello(1, 2, 11), None),
+        (hello(1, 1, 11), snapshot(Why::Diverged)),
+        (hello(1, 1, 8), snapshot(Why::Diverged)),
+        // A voter would vote without what it has acknowledged.
+        (Hello { reseed: true, ..hello(1, 2, 9) }, None),
+        (Hello { checksum: 3, ..hello(1, 2, 10) }, None),
+    ] {
+        let effects = greet(&mut relay(), hello, 1, None);
+        assert_eq!(start_of(&effects), expected, "{hello:?}");
+        if expected.is_none() {
+            let message = Message::Goodbye { session: 1 };
+            assert_eq!(effects, [Effect::Send { to: PEER, message }]);
+        }
+    }
+    let reader = NodeId(7);
+    let hello = Hello { reseed: true, ..hello(1, 2, 9) };
+    let effects = relay().on(Event::Hello { from: reader, hello, first: 1, ours: None }, NOW);
+    assert_eq!(start_of(&effects), snapshot(Why::Asked), "who does not vote");
+}
+
+#[test]
+fn a_relay_that_retires_sends_its_followers_away() {
+    let mut shipper = relay();
+    greet(&mut shipper, hello(1, 2, 10), 1, None);
+    let goodbye = |session| Effect::Send { to: PEER, message: Message::Goodbye { session } };
+    assert_eq!(shipper.on(Event::Retire, NOW), [goodbye(1)]);
+    assert_eq!(greet(&mut shipper, hello(2, 2, 10), 1, None), [goodbye(2)]);
+}
+
 #[test]
 fn a_relay_whose_lineage_passed_sends_its_followers_away() {
-    let mut shipper =
-        Shipper::new(ShipConfig::default(), Origin::Relay, 2, lineage(), 10, 1010, NOW);
+    let mut shipper = relay();
     greet(&mut shipper, hello(1, 2, 10), 1, None);
     let mut other = segment(11, 10);
     other.header.position.epoch = 3;

@@ -13,6 +13,9 @@ use crate::world::{Event, World};
 
 impl World {
     pub(super) fn follow_effect(&mut self, node: usize, effect: Effect, work: &mut VecDeque<Work>) {
+        if matches!(effect, Effect::SeedBegin { .. }) {
+            self.end_relay(node);
+        }
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };
         let life = machine.life;
@@ -89,8 +92,6 @@ impl World {
             let (txid, checksum) = machine.storage.head();
             let position = machine.storage.meta().lineage.position(txid);
             process.txid = txid;
-            process.shipper = None;
-            process.relay_key = None;
             self.show(node, position);
             work.push(Work::Follow(FollowEvent::Seeded { txid, checksum }));
         }

@@ -2,23 +2,19 @@
 
 use std::collections::VecDeque;
 
+use verge_replicate::Moment;
 use verge_replicate::follow::{Event as FollowEvent, Follow, Health, Replica};
 use verge_replicate::lease::{Demotion, Effect, Event as LeaseEvent};
 use verge_replicate::ship::{Event as ShipEvent, Origin, Shipper};
 use verge_replicate::wire::Message;
-use verge_replicate::{Moment, NodeId};
 use verge_types::Position;
 
-use super::Work;
+use super::{Work, id};
 use crate::Bug;
 use crate::clients::{Outcome, Request};
 use crate::net::REGISTER;
 use crate::storage::Failure;
 use crate::world::{Event, RegisterCall, World};
-
-fn id(node: usize) -> NodeId {
-    NodeId(node as u64)
-}
 
 impl World {
     pub(super) fn lease_effect(&mut self, node: usize, effect: Effect, work: &mut VecDeque<Work>) {
@@ -67,10 +63,10 @@ impl World {
             Effect::Primary { node: primary, .. } => {
                 let Some(process) = &mut self.nodes[node].process else { return };
                 process.primary_node = Some(primary.0 as usize);
-                let upstream = self.plan.relay_of(node).map_or(primary, id);
-                if process.primary.is_none() && upstream != id(node) {
-                    let upstream = FollowEvent::Upstream { node: Some(upstream) };
-                    work.push_back(Work::Follow(upstream));
+                if process.primary.is_none() && primary != id(node) {
+                    process.followed = process.primary_node;
+                    let upstream = self.choose_upstream(node);
+                    work.push_back(upstream);
                 }
             }
         }
@@ -129,6 +125,10 @@ impl World {
     fn promote(&mut self, node: usize, epoch: u64, base: u64, work: &mut VecDeque<Work>) {
         let (now, config, bug) = (self.clock(node), self.plan.ship(), self.plan.bug);
         let (mode, voters) = (self.plan.mode, self.plan.lease(node, 0).voters);
+        self.end_relay(node);
+        if let Some(process) = &mut self.nodes[node].process {
+            process.followed = None;
+        }
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };
         let mut lineage = process.lineage();
@@ -200,7 +200,6 @@ impl World {
         process.admits = false;
         process.stopping = false;
         process.shipper = None;
-        process.relay_key = None;
         let replica = Replica {
             lineage: process.lineage.clone(),
             txid,
@@ -212,8 +211,11 @@ impl World {
         let position = process.lineage.position(txid);
         self.show(node, position);
         if let Demotion::Replaced { by, .. } = reason {
-            let upstream = self.plan.relay_of(node).map_or(by, id);
-            work.push_back(Work::Follow(FollowEvent::Upstream { node: Some(upstream) }));
+            if let Some(process) = &mut self.nodes[node].process {
+                process.followed = Some(by.0 as usize);
+            }
+            let upstream = self.choose_upstream(node);
+            work.push_back(upstream);
         }
         for request in abandoned {
             self.reply(node, &request, Outcome::Unknown);

@@ -3,6 +3,7 @@
 
 mod follow;
 mod lead;
+mod relay;
 mod ship;
 mod write;
 
@@ -13,6 +14,7 @@ use verge_replicate::follow::{Follow, Health, Replica};
 use verge_replicate::lease::{Lease, Local};
 use verge_replicate::session::{Role, View};
 use verge_replicate::ship::Shipper;
+use verge_replicate::upstream::Upstream;
 use verge_replicate::wire::{self, Envelope, Message, Segment};
 use verge_replicate::{Lineage, Moment, NodeId};
 use verge_replicate::{follow as follow_core, lease as lease_core, ship as ship_core};
@@ -51,7 +53,11 @@ pub struct Process {
     pub lease: Lease,
     pub follow: Follow,
     pub shipper: Option<Shipper>,
-    relay_key: Option<(u64, Lineage)>,
+    /// Where the shipper is a relay's: in whose name, and with which lineage.
+    relayed: Option<(u64, Lineage)>,
+    /// Whose replica this is, and by way of whom.
+    followed: Option<usize>,
+    upstream: Upstream,
     /// The epoch in which we are primary, and the whole lineage then.
     pub primary: Option<u64>,
     pub lineage: Lineage,
@@ -133,6 +139,10 @@ impl Process {
     }
 }
 
+fn id(node: usize) -> NodeId {
+    NodeId(node as u64)
+}
+
 impl World {
     /// Starts a process on what the disk holds.
     pub fn start(&mut self, node: usize) {
@@ -164,7 +174,9 @@ impl World {
             lease: Lease::new(self.plan.lease(node, incarnation), known),
             follow: Follow::new(self.plan.follow(incarnation), replica, now),
             shipper: None,
-            relay_key: None,
+            relayed: None,
+            followed: None,
+            upstream: Upstream::new(self.plan.upstream()),
             primary: None,
             lineage: Lineage::default(),
             txid,
@@ -246,49 +258,15 @@ impl World {
         let work = self.pick_up(node);
         self.dispatch(node, work);
         self.maintain(node);
-        let relays = (0..self.nodes.len()).any(|other| self.plan.relay_of(other) == Some(node));
-        let Some(process) = &mut self.nodes[node].process else { return };
-        if relays && process.primary.is_none() {
-            let now_key = process.follow.term().map(|term| (term, process.follow.lineage()));
-            if now_key.is_some() && process.relay_key != now_key && process.sound() {
-                process.relay_key = now_key;
-                self.new_relay(node);
-            }
-        }
-        let Some(process) = &mut self.nodes[node].process else { return };
-        if process.primary.is_none() && !process.sound() {
-            process.shipper = None;
-            process.relay_key = None;
-        }
-        let mut work =
-            vec![Work::Lease(lease_core::Event::Tick), Work::Follow(follow_core::Event::Tick)];
+        let mut work = vec![Work::Lease(lease_core::Event::Tick), self.choose_upstream(node)];
+        work.push(Work::Follow(follow_core::Event::Tick));
+        work.extend(self.keep_relay(node));
+        let Some(process) = &self.nodes[node].process else { return };
         if process.shipper.is_some() {
-            if process.primary.is_none() {
-                let as_of = process.follow.as_of();
-                work.push(Work::Ship(ship_core::Event::Fresh { as_of }));
-            }
             work.push(Work::Ship(ship_core::Event::Tick { wall_ms }));
         }
         self.dispatch(node, work);
         self.start_group(node);
-    }
-
-    fn new_relay(&mut self, node: usize) {
-        let (now, config) = (self.clock(node), self.plan.ship());
-        let machine = &mut self.nodes[node];
-        let Some(process) = &mut machine.process else { return };
-        let Some((term, lineage)) = process.relay_key.clone() else { return };
-        let (_, checksum) = machine.storage.head();
-        let txid = process.txid;
-        process.shipper = Some(Shipper::new(
-            config,
-            ship_core::Origin::Relay,
-            term,
-            lineage,
-            txid,
-            checksum,
-            now,
-        ));
     }
 
     /// A message from the network.
@@ -300,8 +278,12 @@ impl World {
                 return;
             }
         };
-        let from = NodeId(from as u64);
+        if matches!(message, Message::Hello(_)) {
+            self.begin_relay(node, from);
+        }
+        let (from, sender) = (NodeId(from as u64), from);
         let Some(process) = &self.nodes[node].process else { return };
+        let turned_away = matches!(message, Message::Goodbye { .. });
         let work = match message {
             Message::Hello(hello) => {
                 if process.shipper.is_none() {
@@ -322,6 +304,9 @@ impl World {
             message => Work::Follow(follow_core::Event::Message { from, message }),
         };
         self.dispatch(node, vec![work]);
+        if turned_away && let Some(work) = self.turned_away(node, sender) {
+            self.dispatch(node, vec![work]);
+        }
     }
 
     fn send(&mut self, node: usize, to: NodeId, message: Message) {

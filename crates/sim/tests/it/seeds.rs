@@ -38,6 +38,7 @@ fn a_few_seeds_see_everything() {
     for (name, count) in [
         ("hand-overs", reports.iter().map(|r| r.hand_overs).sum::<u64>()),
         ("snapshots", reports.iter().map(|r| r.snapshots).sum()),
+        ("relays", reports.iter().map(|r| r.relays).sum()),
         ("quarantines", reports.iter().map(|r| r.quarantines).sum()),
         ("lost bookmarks", reports.iter().map(|r| r.lost_bookmarks as u64).sum()),
     ] {

@@ -82,6 +82,7 @@ fn show(
                     "txid": status.txid,
                     "behind": status.behind,
                     "lag_ms": status.lag_ms,
+                    "relay": status.relay,
                 })
             })
             .collect();
@@ -93,9 +94,9 @@ fn show(
         .iter()
         .map(|status| {
             let (role, lag) = match status.role {
-                RoleName::Primary => ("primary", "-".to_owned()),
-                RoleName::Replica => ("replica", lag_of(status)),
-                RoleName::Asleep => ("asleep", "-".to_owned()),
+                RoleName::Primary => ("primary".to_owned(), "-".to_owned()),
+                RoleName::Replica => (replica(status), lag_of(status)),
+                RoleName::Asleep => ("asleep".to_owned(), "-".to_owned()),
             };
             let health = match status.health {
                 Health::Sound => "sound",
@@ -104,7 +105,7 @@ fn show(
             };
             let behind = status.behind.map_or_else(|| "?".to_owned(), |behind| behind.to_string());
             let position = format!("{}/{}", status.epoch, status.txid);
-            vec![status.pop.clone(), role.to_owned(), position, behind, lag, health.to_owned()]
+            vec![status.pop.clone(), role, position, behind, lag, health.to_owned()]
         })
         .collect();
     rows.extend(missing.iter().map(|pop| {
@@ -125,6 +126,14 @@ fn show(
         terminal.print(line);
     }
     lines.len()
+}
+
+/// By way of whom it follows, where that is not the primary.
+fn replica(status: &DatasetStatus) -> String {
+    match &status.relay {
+        Some(relay) => format!("replica via {relay}"),
+        None => "replica".to_owned(),
+    }
 }
 
 fn lag_of(status: &DatasetStatus) -> String {

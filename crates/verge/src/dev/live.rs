@@ -225,6 +225,7 @@ mod tests {
             health: Health::Sound,
             primary: None,
             primary_pop: None,
+            relay: None,
             epoch: 1,
             txid: 2,
             bookmark: String::new(),
