@@ -22,10 +22,12 @@ pub enum Bug {
     SkipRedo,
     /// Deletes a diverged tail instead of setting it aside.
     DropTail,
+    /// A relay judges who greets it as a primary does: it sends back who is ahead of it.
+    RelayAsPrimary,
 }
 
 impl Bug {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SkipFsync,
         Self::ShipPastCommit,
         Self::AckBeforeLog,
@@ -35,5 +37,6 @@ impl Bug {
         Self::IgnoreBookmark,
         Self::SkipRedo,
         Self::DropTail,
+        Self::RelayAsPrimary,
     ];
 }

@@ -47,7 +47,8 @@ impl Plan {
     pub fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = Rng::new(seed ^ 0x000a_11ce);
         let mode = rng.pick(&[AckMode::Local, AckMode::Follower, AckMode::Quorum, AckMode::Quorum]);
-        let mode = if bug == Some(Bug::IgnoreFence) { AckMode::Quorum } else { mode };
+        let quorum = matches!(bug, Some(Bug::IgnoreFence | Bug::RelayAsPrimary));
+        let mode = if quorum { AckMode::Quorum } else { mode };
         let failover = match mode {
             AckMode::Local => Failover::AfterPatience,
             AckMode::Follower | AckMode::Quorum => Failover::OnlySafe,

@@ -5,6 +5,7 @@ use verge_replicate::ship::{Event as ShipEvent, Origin, Shipper};
 use verge_replicate::upstream::Around;
 
 use super::{Work, id};
+use crate::Bug;
 use crate::world::World;
 
 impl World {
@@ -60,7 +61,13 @@ impl World {
         let lineage = lineage.clone();
         let (_, checksum) = machine.storage.head();
         process.relayed = Some((term, lineage.clone()));
-        let (origin, txid) = (Origin::Relay { voters }, process.txid);
+        let txid = process.txid;
+        let origin = match self.plan.bug {
+            Some(Bug::RelayAsPrimary) => {
+                Origin::Primary { me: id(node), mode: self.plan.mode, voters }
+            }
+            _ => Origin::Relay { voters },
+        };
         process.shipper = Some(Shipper::new(config, origin, term, lineage, txid, checksum, now));
         self.relays += 1;
     }

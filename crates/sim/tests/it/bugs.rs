@@ -57,3 +57,14 @@ fn a_recovery_without_redo() {
 fn a_dropped_tail() {
     caught(Bug::DropTail, 400, &["durability"]);
 }
+
+/// What is acknowledged only by whom the relay sends back is rare: the seeds begin near one that
+/// has it.
+#[test]
+fn a_relay_that_judges_as_a_primary() {
+    let found = (730..760).any(|seed| {
+        let report = run(Plan::new(seed, Some(Bug::RelayAsPrimary)), false);
+        report.violations.iter().any(|violation| violation.promise == "strong reads")
+    });
+    assert!(found);
+}
