@@ -86,8 +86,9 @@ impl<H: Home> Database<H> {
             Request::Fresh { request, .. } => return self.only_reads(request),
             _ => return false,
         };
-        let only_read = self.readonly(queries);
-        only_read.is_some_and(|all| all.iter().all(|one| *one == Some(true)))
+        let known = self.readonly(queries).unwrap_or_else(|| vec![None; queries.len()]);
+        let mut both = known.iter().zip(queries);
+        both.all(|(known, query)| known.unwrap_or_else(|| is_a_select(&query.sql)))
     }
 
     /// Whether one of these writes for sure; of a table that is not here yet nothing is known.
@@ -147,6 +148,14 @@ impl<H: Home> Database<H> {
     }
 }
 
+/// Whether a text is a `SELECT` and nothing else, without a copy that could compile it. May miss
+/// one, but takes nothing else for one.
+fn is_a_select(sql: &str) -> bool {
+    let text = sql.trim().trim_end_matches(';');
+    let word = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    word.eq_ignore_ascii_case("select") && !text.contains(';')
+}
+
 /// Statements that do not compile here give this, before anything reached the sink.
 fn is_unknown_here(error: &SqlError) -> bool {
     error.kind == ErrorKind::Sqlite && error.code == verge_dataset::rusqlite::ffi::SQLITE_ERROR
@@ -166,3 +175,24 @@ pub fn covers(home: &impl Home, seen: Position) -> Result<(), SqlError> {
 
 /// What was read, and its wait for the disk.
 pub(super) type Unsettled = (Vec<Outcome>, Boxed<'static, Result<Position, SqlError>>);
+
+#[cfg(test)]
+mod tests {
+    use super::is_a_select;
+
+    #[test]
+    fn selects_are_told_by_their_text() {
+        for (sql, select) in [
+            ("SELECT 1", true),
+            ("  select(1) ; ", true),
+            ("SELECT 1; DELETE FROM t", false),
+            ("WITH n AS (SELECT 1) DELETE FROM t", false),
+            ("DELETE FROM t", false),
+            ("selector", false),
+            ("-- why\nSELECT 1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_a_select(sql), select, "{sql}");
+        }
+    }
+}

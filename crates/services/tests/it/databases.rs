@@ -284,6 +284,9 @@ async fn only_a_write_without_an_answer_is_in_doubt() {
     let strong = Freshness { strong: true, ..any };
     let read = replica.query(&strong, q("SELECT count(*) FROM t"), None).await.unwrap_err();
     assert!(read.retryable(), "{read}");
+    // Nor does one of a table that has not come here yet.
+    let blind = replica.query(&strong, q("SELECT count(*) FROM later"), None).await.unwrap_err();
+    assert!(blind.retryable(), "{blind}");
     let write = replica.query(&any, q("INSERT INTO t VALUES (1)"), None).await.unwrap_err();
     assert_eq!((write.kind, write.retryable()), (ErrorKind::OutcomeUnknown, false), "{write}");
 }
