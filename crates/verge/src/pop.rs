@@ -86,12 +86,14 @@ fn show(pop: &PopState, terminal: &Terminal) {
                 None => "replica, never heard its primary".to_owned(),
             },
         };
+        let relay = status.relay.as_ref().filter(|_| status.role == RoleName::Replica);
+        let by_way = relay.map(|relay| format!(", by way of {relay}")).unwrap_or_default();
         let name = status.dataset.trim_start_matches("sql/");
         let waiting = match status.waiting {
             0 => String::new(),
             waiting => terminal.paint(Style::Warn, &format!(", writes that wait: {waiting}")),
         };
         let at = format!("{}/{}", status.epoch, status.txid);
-        terminal.print(&format!("     {name}  {at}  {role}{waiting}"));
+        terminal.print(&format!("     {name}  {at}  {role}{by_way}{waiting}"));
     }
 }

@@ -186,11 +186,18 @@ pub struct Executed {
     pub statements: u64,
 }
 
+fn was_reached() -> bool {
+    true
+}
+
 /// What `Verify` found on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     pub node: String,
     pub pop: String,
+    /// False where nobody could ask it: then nothing below is known.
+    #[serde(default = "was_reached")]
+    pub reached: bool,
     pub bookmark: String,
     pub epoch: u64,
     pub txid: u64,

@@ -19,19 +19,14 @@ impl Node {
         for (_, peer) in self.inner.roster.others() {
             match self.ask(&peer, &command).await.map(serde_json::from_value::<Verified>) {
                 Ok(Ok(verified)) => all.push(verified),
-                Ok(Err(error)) => all.push(failed(&peer, &error.to_string())),
-                Err(error) => all.push(failed(&peer, &error.to_string())),
+                Ok(Err(error)) => all.push(failed(&peer, true, &error.to_string())),
+                Err(error) => {
+                    let reached = !matches!(error, Error::Fabric(_));
+                    all.push(failed(&peer, reached, &error.to_string()));
+                }
             }
         }
-        let at = |v: &Verified| (v.epoch, v.txid);
-        for index in 0..all.len() {
-            let others = all.iter().enumerate().filter(|(other, v)| {
-                *other != index && v.error.is_none() && at(v) == at(&all[index])
-            });
-            let agree: Vec<bool> = others.map(|(_, v)| v.checksum == all[index].checksum).collect();
-            all[index].copies_agree =
-                (!agree.is_empty() && all[index].error.is_none()).then(|| agree.iter().all(|a| *a));
-        }
+        Verified::compare(&mut all);
         Ok(all)
     }
 
@@ -58,6 +53,7 @@ impl Node {
         Ok(Verified {
             node: status.node,
             pop: status.pop,
+            reached: true,
             bookmark: Bookmark::new(id, position).to_string(),
             epoch: position.epoch,
             txid: position.txid,
@@ -71,10 +67,26 @@ impl Node {
     }
 }
 
-fn failed(peer: &verge_fabric::Peer, error: &str) -> Verified {
+impl Verified {
+    /// Says of each copy whether those at the same position have its checksum.
+    pub fn compare(all: &mut [Self]) {
+        let at = |v: &Self| (v.epoch, v.txid);
+        for index in 0..all.len() {
+            let others = all.iter().enumerate().filter(|(other, v)| {
+                *other != index && v.error.is_none() && at(v) == at(&all[index])
+            });
+            let agree: Vec<bool> = others.map(|(_, v)| v.checksum == all[index].checksum).collect();
+            all[index].copies_agree =
+                (!agree.is_empty() && all[index].error.is_none()).then(|| agree.iter().all(|a| *a));
+        }
+    }
+}
+
+fn failed(peer: &verge_fabric::Peer, reached: bool, error: &str) -> Verified {
     Verified {
         node: peer.node.to_string(),
         pop: peer.pop.as_str().to_owned(),
+        reached,
         bookmark: String::new(),
         epoch: 0,
         txid: 0,

@@ -113,6 +113,28 @@ async fn a_cut_off_pop_reads_on_refuses_writes_and_converges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_lost_on_its_way_is_no_write_of_unknown_outcome() {
+    let mut world = World::new(&["iad-1", "fra-1"]);
+    let nodes = world.start_all().await;
+    let app = id("app/main");
+    let iad = nodes[0].database(&app).await.unwrap();
+    create(&iad).await;
+    let fra = nodes[1].database(&app).await.unwrap();
+    insert(&fra, 1).await.unwrap();
+    let strong = Freshness { strong: true, ..Freshness::default() };
+    let count = || Query::new("SELECT count(*) FROM t", vec![]);
+    assert!(fra.query(&strong, count(), None).await.is_ok());
+    // It arrives, and its answer does not.
+    world.links.cut_one_way(&"iad-1".parse().unwrap(), &"fra-1".parse().unwrap());
+    let lost = fra.query(&strong, count(), None).await.unwrap_err();
+    assert_eq!(lost.kind, ErrorKind::Unavailable, "{lost:?}");
+    assert!(lost.retryable());
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_register_the_placement_leads_for_good() {
     let mut world = World::new(&["iad-1", "fra-1"]);
     world.register = false;

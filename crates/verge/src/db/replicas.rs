@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use tokio::time::timeout;
 use verge_node::{Command, DatasetStatus, Health, RoleName, Verified};
 use verge_types::PopName;
 
@@ -18,6 +19,10 @@ use crate::terminal::Style;
 
 /// How often `lag --watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long a place that the others cannot reach has to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// The same where it has to read its copy through.
+const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
 /// How often copies are compared until they stand at one position.
 const COMPARISONS: usize = 10;
 const COMPARE_EVERY: Duration = Duration::from_millis(300);
@@ -37,11 +42,8 @@ pub async fn lag(args: &Lag, context: &Context) -> Result<(), Failure> {
         let pop = access.reader(context, &named).await?;
         let mut drawn = 0;
         loop {
-            let command = Command::Lag { dataset: named.dataset.to_string() };
-            let mut all: Vec<DatasetStatus> = access.ask(&pop, command).await?;
-            all.sort_by(|a, b| a.pop.cmp(&b.pop));
-            let missing = missing(&access, &all);
-            drawn = show(context, &named, &all, &missing, args.watch, drawn);
+            let copies = Copies::find(&access, &named, &pop).await?;
+            drawn = show(context, &named, &copies, args.watch, drawn);
             if !args.watch {
                 return Ok(());
             }
@@ -53,24 +55,48 @@ pub async fn lag(args: &Lag, context: &Context) -> Result<(), Failure> {
     done
 }
 
-/// Points of presence without a copy yet.
-fn missing(access: &Access, all: &[DatasetStatus]) -> Vec<PopName> {
-    let there = |pop: &PopName| all.iter().any(|status| status.pop == pop.as_str());
-    access.pops().into_iter().filter(|pop| !there(pop)).collect()
+/// A database's copies, and the points of presence without one.
+struct Copies {
+    all: Vec<DatasetStatus>,
+    missing: Vec<PopName>,
+    unreached: Vec<PopName>,
+}
+
+impl Copies {
+    /// Asks one place for all. Those that it cannot reach, as over a link that is cut, are asked
+    /// from here.
+    async fn find(access: &Access, named: &Named, pop: &PopName) -> Result<Self, Failure> {
+        let dataset = named.dataset.to_string();
+        let all = access.ask(pop, Command::Lag { dataset: dataset.clone() }).await?;
+        let mut copies = Self { all, missing: Vec::new(), unreached: Vec::new() };
+        for pop in access.pops() {
+            if copies.all.iter().any(|status| status.pop == pop.as_str()) {
+                continue;
+            }
+            let command = Command::Info { dataset: dataset.clone() };
+            match timeout(ANSWER_WITHIN, access.ask::<DatasetStatus>(&pop, command)).await {
+                Ok(Ok(status)) => copies.all.push(status),
+                Ok(Err(failure)) if failure.code == "no_database" => copies.missing.push(pop),
+                Ok(Err(_)) | Err(_) => copies.unreached.push(pop),
+            }
+        }
+        let primaries = copies.all.iter().filter(|status| status.role == RoleName::Primary);
+        if let Some(tip) = primaries.map(|status| status.txid).max() {
+            for status in &mut copies.all {
+                status.behind = Some(tip.saturating_sub(status.txid));
+            }
+        }
+        copies.all.sort_by(|a, b| a.pop.cmp(&b.pop));
+        Ok(copies)
+    }
 }
 
 /// How many lines were drawn, for the next drawing to go over.
-fn show(
-    context: &Context,
-    named: &Named,
-    all: &[DatasetStatus],
-    missing: &[PopName],
-    again: bool,
-    drawn: usize,
-) -> usize {
+fn show(context: &Context, named: &Named, copies: &Copies, again: bool, drawn: usize) -> usize {
     let terminal = &context.terminal;
     if terminal.is_json() {
-        let copies: Vec<_> = all
+        let found: Vec<_> = copies
+            .all
             .iter()
             .map(|status| {
                 json!({
@@ -86,11 +112,17 @@ fn show(
                 })
             })
             .collect();
-        let without: Vec<_> = missing.iter().map(PopName::as_str).collect();
-        terminal.result(&json!({ "database": named.name, "copies": copies, "no_copy": without }));
+        let names = |pops: &[PopName]| pops.iter().map(PopName::to_string).collect::<Vec<_>>();
+        terminal.result(&json!({
+            "database": named.name,
+            "copies": found,
+            "no_copy": names(&copies.missing),
+            "not_reached": names(&copies.unreached),
+        }));
         return 0;
     }
-    let mut rows: Vec<Vec<String>> = all
+    let mut rows: Vec<Vec<String>> = copies
+        .all
         .iter()
         .map(|status| {
             let (role, lag) = match status.role {
@@ -108,10 +140,12 @@ fn show(
             vec![status.pop.clone(), role, position, behind, lag, health.to_owned()]
         })
         .collect();
-    rows.extend(missing.iter().map(|pop| {
+    let without = |(pop, what): (&PopName, &str)| {
         let dash = || "-".to_owned();
-        vec![pop.to_string(), "no copy".to_owned(), dash(), dash(), dash(), dash()]
-    }));
+        vec![pop.to_string(), what.to_owned(), dash(), dash(), dash(), dash()]
+    };
+    rows.extend(copies.missing.iter().map(|pop| (pop, "no copy")).map(without));
+    rows.extend(copies.unreached.iter().map(|pop| (pop, "not reached")).map(without));
     let columns = ["POP", "ROLE", "POSITION", "BEHIND", "LAG", "HEALTH"];
     let lines = table::list(&columns, &rows, terminal);
     let over = again && std::io::stdout().is_terminal();
@@ -197,10 +231,15 @@ pub async fn verify(args: &One, context: &Context) -> Result<(), Failure> {
     let done = compare(&named, &access, context).await;
     access.close().await;
     let copies = done?;
-    let wrong = copies.iter().filter(|copy| !holds(copy)).count();
+    let wrong = copies.iter().filter(|copy| copy.reached && !holds(copy)).count();
+    let unreached: Vec<_> = copies.iter().filter(|copy| !copy.reached).collect();
     let terminal = &context.terminal;
     if terminal.is_json() {
-        terminal.result(&json!({ "database": named.name, "ok": wrong == 0, "copies": copies }));
+        terminal.result(&json!({
+            "database": named.name,
+            "ok": wrong == 0 && unreached.is_empty(),
+            "copies": copies,
+        }));
     } else {
         let rows: Vec<Vec<String>> = copies.iter().map(row_of).collect();
         let columns = ["POP", "POSITION", "CHECKSUM", "PAGES", "TABLES", "LOG", "COPIES"];
@@ -211,12 +250,22 @@ pub async fn verify(args: &One, context: &Context) -> Result<(), Failure> {
     if wrong > 0 {
         let mut text =
             format!("{} of {} do not hold", wrong, table::count(copies.len() as u64, "copy"));
-        for copy in copies.iter().filter(|copy| !holds(copy)) {
+        for copy in copies.iter().filter(|copy| copy.reached && !holds(copy)) {
             let why = copy.error.as_deref().unwrap_or("its checksum is not that of the others");
             text.push_str(&format!("\n  {}: {why}", copy.pop));
         }
         let failure = Failure::new("damaged", text.replace("copys", "copies"))
             .hint("delete a damaged replica's folder while nothing runs: it is made again from the primary. A damaged primary: `verge db restore`, or import the last export");
+        return Err(Failure { told: terminal.is_json(), ..failure });
+    }
+    if !unreached.is_empty() {
+        let count = table::count(copies.len() as u64, "copy").replace("copys", "copies");
+        let mut text = format!("{} of {count} could not be reached", unreached.len());
+        for copy in unreached {
+            text.push_str(&format!("\n  {}: {}", copy.pop, copy.error.as_deref().unwrap_or("-")));
+        }
+        let failure = Failure::new("not_reached", text)
+            .hint("what was reached holds; verify again when the links are there again");
         return Err(Failure { told: terminal.is_json(), ..failure });
     }
     Ok(())
@@ -230,6 +279,10 @@ fn holds(copy: &Verified) -> bool {
 }
 
 fn row_of(copy: &Verified) -> Vec<String> {
+    if !copy.reached {
+        let dashes = std::iter::repeat_n("-".to_owned(), 5);
+        return [copy.pop.clone(), "not reached".to_owned()].into_iter().chain(dashes).collect();
+    }
     let word = |good: bool| if good { "hold" } else { "DAMAGED" }.to_owned();
     vec![
         copy.pop.clone(),
@@ -258,8 +311,22 @@ async fn compare(
     for _ in 0..COMPARISONS {
         let command = Command::Verify { dataset: named.dataset.to_string() };
         last = access.ask_watched(&pop, command, |now| bar.show(now)).await?;
+        for copy in last.iter_mut().filter(|copy| !copy.reached) {
+            // The primary cannot reach it, as over a link that is cut; maybe we can.
+            let command = Command::VerifyHere { dataset: named.dataset.to_string() };
+            let Ok(pop) = copy.pop.parse() else { continue };
+            match timeout(VERIFIED_WITHIN, access.ask::<Verified>(&pop, command)).await {
+                Ok(Ok(verified)) => *copy = verified,
+                Ok(Err(failure)) if failure.code == "no_database" => copy.error = None,
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        Verified::compare(&mut last);
         // A point of presence that nobody used yet has no copy to compare.
-        last.retain(|copy| !copy.error.as_ref().is_some_and(|e| e.contains("there is no dataset")));
+        last.retain(|copy| match &copy.error {
+            Some(error) => !error.contains("there is no dataset"),
+            None => copy.reached,
+        });
         let moving = last.len() > 1 && last.iter().any(|copy| copy.copies_agree.is_none());
         if !moving || last.iter().any(|copy| copy.error.is_some()) {
             break;

@@ -110,6 +110,42 @@ async fn another_place_takes_over_from_a_primary_that_is_killed() {
     world.shows(0, "after").await;
 }
 
+/// One link of three is cut: what the primary takes arrives all the same, by way of the third.
+#[tokio::test]
+async fn a_place_cut_off_from_the_primary_alone_follows_by_way_of_another() {
+    let mut world = World::start();
+    assert_eq!(world.sign(0, "before").await.status, 303);
+    for place in [1, 2] {
+        world.shows(place, "before").await;
+    }
+    world.order(&["link", "cut", "iad", "nrt"]);
+    let project = world.book.path().to_str().expect("text").to_owned();
+    let of_nrt = |world: &World| {
+        let lag = world.order(&["db", "lag", "--config", &project]);
+        let copies = lag["copies"].as_array().expect("a list").clone();
+        // iad, which is asked for all, cannot reach it; this command can.
+        assert_eq!(copies.len(), 3, "{lag}");
+        copies.into_iter().find(|copy| copy["pop"] == "nrt").expect("its copy")
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while of_nrt(&world)["relay"] != "fra-1" {
+        assert!(std::time::Instant::now() < deadline, "it never follows fra");
+    }
+    assert_eq!(world.sign(0, "meanwhile").await.status, 303);
+    world.shows(2, "meanwhile").await;
+    assert_eq!(of_nrt(&world)["behind"], 0);
+    let verified = world.order(&["db", "verify", "--config", &project]);
+    let copies = verified["copies"].as_array().expect("a list");
+    assert!(copies.len() == 3 && copies.iter().all(|copy| copy["reached"] == true), "{verified}");
+    assert_eq!(verified["ok"], true, "a link that is cut is no damage: {verified}");
+    world.order(&["link", "heal"]);
+    while !of_nrt(&world)["relay"].is_null() {
+        assert!(std::time::Instant::now() < deadline, "it never goes back");
+    }
+    assert_eq!(world.sign(2, "after").await.status, 303);
+    world.shows(0, "after").await;
+}
+
 #[test]
 fn links_are_cut_slowed_and_healed_from_outside() {
     let world = World::start();
