@@ -27,7 +27,7 @@ pub(crate) struct Standing {
     /// A follower in a session, with all that its upstream had at some time of this process.
     pub(crate) synced: bool,
     pub(crate) lineage: Lineage,
-    /// Of this node: what each has durably.
+    /// What each follower of this node has durably.
     pub(crate) followers: Vec<(NodeId, Position)>,
     /// A driver runs; without one nothing of the above is brought up to date.
     pub(crate) awake: bool,

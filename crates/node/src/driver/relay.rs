@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use verge_replicate::follow::Event as FollowEvent;
+use verge_replicate::follow::{Event as FollowEvent, Health};
 use verge_replicate::ship::{Event as ShipEvent, Origin, ShipConfig, Shipper};
 use verge_replicate::upstream::{Around, RELAY_MAX_AGE};
 use verge_replicate::{AckMode, NodeId};
@@ -99,7 +99,9 @@ impl Driver {
     fn may_relay(&self) -> bool {
         let now = self.node.clock.now();
         let fresh = self.follow.as_of().is_some_and(|as_of| now.since(as_of) < RELAY_MAX_AGE);
-        self.primary.is_none() && self.seed.is_none() && !self.installing && fresh
+        // A diverged copy votes, but is nobody's source.
+        let sound = self.follow.health() == Health::Sound;
+        self.primary.is_none() && sound && self.seed.is_none() && !self.installing && fresh
     }
 
     /// Tells the followers how old our data is, or that it is not to be had here any more.
@@ -112,7 +114,7 @@ impl Driver {
             .follow
             .served()
             .is_some_and(|(now, lineage)| Some(now) != term || *lineage != self.lineage);
-        if other || !self.may_relay() || !self.is_sound() {
+        if other || !self.may_relay() {
             self.end_relay();
         } else {
             self.tell_age();
