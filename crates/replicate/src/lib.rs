@@ -1,6 +1,7 @@
 //! The decisions of replication, as pure state machines: who may write (`lease`), what a primary
-//! or relay sends (`ship`), whom a replica follows (`upstream`) and what it accepts (`follow`), what
-//! a read may be answered from (`session`), and the bytes between nodes (`wire`).
+//! or relay sends (`ship`), whom a replica follows (`upstream`), what it accepts (`follow`) and when
+//! it serves others itself (`relay`), what a read may be answered from (`session`), and the bytes
+//! between nodes (`wire`).
 //!
 //! Nothing here waits, reads a clock, opens a file or starts a thread: events and the time come
 //! in, effects go out. Two rules bind whoever carries them out:
@@ -18,6 +19,7 @@ pub mod ack;
 pub mod follow;
 pub mod lease;
 pub mod lineage;
+pub mod relay;
 pub mod session;
 pub mod ship;
 pub mod time;

@@ -8,10 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::relay::RELAY_MAX_AGE;
 use crate::{Moment, NodeId};
-
-/// The oldest data that a relay serves: it has heard of the primary since.
-pub const RELAY_MAX_AGE: Duration = Duration::from_secs(5);
 
 /// How long a replica bears what.
 #[derive(Clone, Copy, Debug)]

@@ -53,7 +53,7 @@ impl Driver {
                     }
                 },
                 moved = self.positions.changed(), if self.shipper.is_some() => {
-                    if moved.is_err() && self.is_relay() {
+                    if moved.is_err() && self.relay.is_some() {
                         self.end_relay();
                     } else {
                         self.superseded |= moved.is_err();

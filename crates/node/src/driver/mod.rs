@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use verge_dataset::{Dataset, Header, Seeding, Snapshot, Subscription};
 use verge_replicate::follow::{Follow, FollowConfig, Health, Replica};
 use verge_replicate::lease::{Lease, LeaseConfig, Local, RegisterAnswer};
+use verge_replicate::relay::Relay;
 use verge_replicate::ship::Shipper;
 use verge_replicate::upstream::Upstream;
 use verge_replicate::wire::{self, Envelope, Message, Segment, SegmentHeader};
@@ -146,6 +147,8 @@ pub(crate) struct Driver {
     upstream: Upstream,
     /// While primary, and while other replicas follow this one.
     shipper: Option<Shipper>,
+    /// While other replicas follow this one.
+    relay: Option<Relay>,
     /// The epoch in which we are primary.
     primary: Option<u64>,
     /// What the shipper ships: a whole lineage, and the log's end as shipped.
@@ -228,6 +231,7 @@ impl Driver {
             followed: None,
             upstream: Upstream::default(),
             shipper: None,
+            relay: None,
             primary: None,
             live: None,
             applying: VecDeque::new(),

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use verge_replicate::follow::{Event as FollowEvent, Health};
+use verge_replicate::follow::Event as FollowEvent;
+use verge_replicate::relay::{RELAY_MAX_AGE, Relay, Source};
 use verge_replicate::ship::{Event as ShipEvent, Origin, ShipConfig, Shipper};
-use verge_replicate::upstream::{Around, RELAY_MAX_AGE};
+use verge_replicate::upstream::Around;
 use verge_replicate::{AckMode, NodeId};
 
 use super::{Driver, Work};
@@ -69,11 +70,12 @@ impl Driver {
 
     /// Begins to serve others, if what we have is good enough for `from`.
     pub(super) fn begin_relay(&mut self, from: NodeId) {
-        if self.shipper.is_some() || self.upstream.chosen() == Some(from) || !self.may_relay() {
+        if self.shipper.is_some() {
             return;
         }
-        let Some((term, lineage)) = self.follow.served() else { return };
-        let lineage = lineage.clone();
+        let now = self.node.clock.now();
+        let Some(relay) = Relay::begin(self.source(), from, RELAY_MAX_AGE, now) else { return };
+        let (term, lineage) = (relay.term(), relay.lineage().clone());
         let (position, checksum) = self.dataset.checksum();
         // What is applied and not told to the core yet is told with the next input.
         if lineage.position(position.txid) != position {
@@ -82,42 +84,31 @@ impl Driver {
         let Ok(live) = self.dataset.subscribe(position) else { return };
         tracing::info!(dataset = %self.desk.id, term, at = %position, "serving other replicas");
         let origin = Origin::Relay { voters: self.node.roster.voters.clone() };
-        let now = self.node.clock.now();
         (self.lineage, self.txid) = (lineage.clone(), position.txid);
         let config = ShipConfig::default();
         let txid = position.txid;
         self.shipper = Some(Shipper::new(config, origin, term, lineage, txid, checksum, now));
+        self.relay = Some(relay);
         self.live = Some(live);
         self.positions = self.dataset.watch();
         self.tell_age();
     }
 
-    pub(super) fn is_relay(&self) -> bool {
-        self.shipper.is_some() && self.primary.is_none()
-    }
-
-    fn may_relay(&self) -> bool {
-        let now = self.node.clock.now();
-        let fresh = self.follow.as_of().is_some_and(|as_of| now.since(as_of) < RELAY_MAX_AGE);
-        // A diverged copy votes, but is nobody's source.
-        let sound = self.follow.health() == Health::Sound;
-        self.primary.is_none() && sound && self.seed.is_none() && !self.installing && fresh
+    fn source(&self) -> Source<'_> {
+        Source {
+            follow: &self.follow,
+            upstream: self.upstream.chosen(),
+            leads: self.primary.is_some(),
+            seeding: self.seed.is_some() || self.installing,
+        }
     }
 
     /// Tells the followers how old our data is, or that it is not to be had here any more.
     pub(super) fn keep_relay(&mut self) {
-        if !self.is_relay() {
-            return;
-        }
-        let term = self.shipper.as_ref().map(Shipper::term);
-        let other = self
-            .follow
-            .served()
-            .is_some_and(|(now, lineage)| Some(now) != term || *lineage != self.lineage);
-        if other || !self.may_relay() {
-            self.end_relay();
-        } else {
-            self.tell_age();
+        match &self.relay {
+            None => {}
+            Some(relay) if relay.goes_on(self.source(), self.node.clock.now()) => self.tell_age(),
+            Some(_) => self.end_relay(),
         }
     }
 
@@ -128,7 +119,7 @@ impl Driver {
 
     /// Sends the followers away.
     pub(super) fn end_relay(&mut self) {
-        if !self.is_relay() {
+        if self.relay.take().is_none() {
             return;
         }
         tracing::info!(dataset = %self.desk.id, "serving other replicas no longer");

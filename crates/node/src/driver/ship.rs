@@ -40,7 +40,7 @@ impl Driver {
                         return;
                     }
                 }
-                Err(error) if self.is_relay() => {
+                Err(error) if self.relay.is_some() => {
                     tracing::warn!(dataset = %self.desk.id, %error, "our own log cannot be read");
                     self.end_relay();
                     return;

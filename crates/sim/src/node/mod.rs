@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use verge_replicate::follow::{Follow, Health, Replica};
 use verge_replicate::lease::{Lease, Local};
+use verge_replicate::relay::Relay;
 use verge_replicate::session::{Role, View};
 use verge_replicate::ship::Shipper;
 use verge_replicate::upstream::Upstream;
@@ -53,8 +54,8 @@ pub struct Process {
     pub lease: Lease,
     pub follow: Follow,
     pub shipper: Option<Shipper>,
-    /// Where the shipper is a relay's: in whose name, and with which lineage.
-    relayed: Option<(u64, Lineage)>,
+    /// While it serves others without being primary.
+    relay: Option<Relay>,
     /// Whose replica this is, and by way of whom.
     followed: Option<usize>,
     upstream: Upstream,
@@ -174,7 +175,7 @@ impl World {
             lease: Lease::new(self.plan.lease(node, incarnation), known),
             follow: Follow::new(self.plan.follow(incarnation), replica, now),
             shipper: None,
-            relayed: None,
+            relay: None,
             followed: None,
             upstream: Upstream::new(self.plan.upstream()),
             primary: None,

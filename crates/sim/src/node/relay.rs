@@ -1,10 +1,11 @@
 //! Replicas that serve replicas: whom a node follows, and serving those that follow it.
 
 use verge_replicate::follow::Event as FollowEvent;
+use verge_replicate::relay::{Relay, Source};
 use verge_replicate::ship::{Event as ShipEvent, Origin, Shipper};
 use verge_replicate::upstream::Around;
 
-use super::{Work, id};
+use super::{Process, Work, id};
 use crate::Bug;
 use crate::world::World;
 
@@ -47,20 +48,18 @@ impl World {
 
     /// Begins to serve others, if what the node has is good enough for `from`.
     pub(super) fn begin_relay(&mut self, node: usize, from: usize) {
-        if !self.may_relay(node) {
-            return;
-        }
         let (now, config) = (self.clock(node), self.plan.ship());
+        let max_age = self.plan.upstream().stale;
         let voters = self.plan.lease(node, 0).voters;
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };
-        if process.shipper.is_some() || process.upstream.chosen() == Some(id(from)) {
+        if process.shipper.is_some() {
             return;
         }
-        let Some((term, lineage)) = process.follow.served() else { return };
-        let lineage = lineage.clone();
+        let Some(relay) = Relay::begin(source(process), id(from), max_age, now) else { return };
+        let (term, lineage) = (relay.term(), relay.lineage().clone());
         let (_, checksum) = machine.storage.head();
-        process.relayed = Some((term, lineage.clone()));
+        process.relay = Some(relay);
         let txid = process.txid;
         let origin = match self.plan.bug {
             Some(Bug::RelayAsPrimary) => {
@@ -72,22 +71,10 @@ impl World {
         self.relays += 1;
     }
 
-    fn may_relay(&self, node: usize) -> bool {
-        let (now, oldest) = (self.clock(node), self.plan.upstream().stale);
-        self.nodes[node].process.as_ref().is_some_and(|process| {
-            let as_of = process.follow.as_of();
-            let fresh = as_of.is_some_and(|as_of| now.since(as_of) < oldest);
-            process.primary.is_none() && process.sound() && !process.seeding && fresh
-        })
-    }
-
     /// Tells the followers how old the data is, or that it is not to be had here any more.
     pub(super) fn keep_relay(&mut self, node: usize) -> Option<Work> {
-        let may = self.may_relay(node);
         let process = self.nodes[node].process.as_ref()?;
-        let (term, lineage) = process.relayed.as_ref()?;
-        let other = process.follow.served().is_some_and(|now| now != (*term, lineage));
-        if other || !may {
+        if !process.relay.as_ref()?.goes_on(source(process), self.clock(node)) {
             self.end_relay(node);
             return None;
         }
@@ -98,7 +85,7 @@ impl World {
     pub(super) fn end_relay(&mut self, node: usize) {
         let now = self.clock(node);
         let Some(process) = &mut self.nodes[node].process else { return };
-        if process.relayed.take().is_none() {
+        if process.relay.take().is_none() {
             return;
         }
         let Some(mut shipper) = process.shipper.take() else { return };
@@ -107,5 +94,14 @@ impl World {
             // Goodbyes, and the ends of snapshots: nothing that asks for more.
             self.ship_effect(node, term, effect, &mut Default::default());
         }
+    }
+}
+
+fn source(process: &Process) -> Source<'_> {
+    Source {
+        follow: &process.follow,
+        upstream: process.upstream.chosen(),
+        leads: process.primary.is_some(),
+        seeding: process.seeding,
     }
 }
