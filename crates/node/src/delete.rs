@@ -4,7 +4,7 @@ use tokio::task::spawn_blocking;
 use verge_types::DatasetId;
 
 use crate::control::Command;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::inner::LOOK_EVERY;
 use crate::node::{CLOSE_PATIENCE, Node};
 
@@ -71,11 +71,10 @@ impl Node {
     }
 }
 
-/// A node without a copy has nothing to delete. (Of another node only the text is known.)
+/// A node without a copy has nothing to delete.
 fn absent_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     match result {
-        Err(Error::Dataset(verge_dataset::Error::NotFound(_)) | Error::NoDataset(_)) => Ok(()),
-        Err(Error::Command(text)) if text.contains("there is no dataset") => Ok(()),
+        Err(error) if error.code() == Code::NoDataset => Ok(()),
         other => other,
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use verge_services::sql::{ErrorKind, SqlError};
 use verge_types::{Blame, DatasetId, PopName};
 
@@ -36,8 +37,43 @@ pub enum Error {
     HandOver(String),
     #[error("this node is shutting down")]
     ShuttingDown,
+    /// An import would mix with what is there.
+    #[error("the database has tables already")]
+    NotEmpty,
     #[error("{0}")]
     Command(String),
+    /// What another process answered.
+    #[error("{}", .0.message)]
+    Told(Told),
+}
+
+/// What a program does about a failure, whichever process it happened in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Code {
+    NoDataset,
+    Exists,
+    NotEmpty,
+    NotRetained,
+    InUse,
+    ShuttingDown,
+    /// The message says all.
+    #[serde(other)]
+    Other,
+}
+
+/// A failure as it travels between processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub code: Code,
+    pub message: String,
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        Self { code: error.code(), message: error.to_string() }
+    }
 }
 
 impl Error {
@@ -46,12 +82,29 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
+    pub fn code(&self) -> Code {
+        use verge_dataset::Error as E;
+        match self {
+            Self::NoDataset(_) | Self::Dataset(E::NotFound(_)) => Code::NoDataset,
+            Self::Dataset(E::Exists(_)) => Code::Exists,
+            Self::Dataset(E::NotRetained { .. }) => Code::NotRetained,
+            Self::NotEmpty => Code::NotEmpty,
+            Self::InUse { .. } => Code::InUse,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::Told(told) => told.code,
+            _ => Code::Other,
+        }
+    }
+
     /// Who has to act.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Config(_) | Self::NoDataset(_) | Self::NoPop(_) | Self::Command(_) => {
-                Blame::Caller
-            }
+            Self::Config(_)
+            | Self::NoDataset(_)
+            | Self::NoPop(_)
+            | Self::NotEmpty
+            | Self::Command(_)
+            | Self::Told(_) => Blame::Caller,
             Self::Dataset(error) => error.blame(),
             _ => Blame::Platform,
         }
@@ -104,5 +157,37 @@ pub(crate) fn sql(error: &verge_dataset::Error) -> SqlError {
             other => SqlError::new(ErrorKind::Internal, other.to_string()),
         },
         _ => unavailable(error.public()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_its_code_between_processes() {
+        let id: DatasetId = "app/db".parse().expect("a name");
+        for (error, code) in [
+            (Error::NoDataset(id.clone()), "no_dataset"),
+            (Error::Dataset(verge_dataset::Error::NotFound(id.clone())), "no_dataset"),
+            (Error::Dataset(verge_dataset::Error::Exists(id)), "exists"),
+            (Error::NotEmpty, "not_empty"),
+            (Error::ShuttingDown, "shutting_down"),
+            (Error::Command("no".to_owned()), "other"),
+        ] {
+            let told = serde_json::to_value(Told::from(&error)).expect("JSON");
+            assert_eq!(told["code"], code, "{error}");
+            let heard: Told = serde_json::from_value(told).expect("the same");
+            let heard = Error::Told(heard);
+            assert_eq!(heard.code(), error.code());
+            assert_eq!(heard.to_string(), error.to_string());
+        }
+    }
+
+    #[test]
+    fn a_newer_process_may_have_codes_that_are_not_known_here() {
+        let told: Told =
+            serde_json::from_str(r#"{"code":"from_tomorrow","message":"no"}"#).expect("any code");
+        assert_eq!(told.code, Code::Other);
     }
 }

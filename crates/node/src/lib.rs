@@ -44,7 +44,7 @@ pub use control::{
     AppliedMigration, Command, ControlClient, Executed, Form, Located, Migrated, MigrationFailure,
     MigrationFile, Progress, Report, State, Verified,
 };
-pub use error::Error;
+pub use error::{Code, Error, Told};
 pub use home::{NodeHome, NodeTransaction};
 pub use inner::NodeDatabase;
 pub use lock::{NodeLock, Owner};

@@ -14,12 +14,12 @@ use verge_types::{Body, DatasetId};
 
 use crate::config::NodeConfig;
 use crate::control::{self, Command};
-use crate::error::Error;
+use crate::error::{Code, Error, Told};
 use crate::inner::{Inner, LOOK_EVERY, NodeDatabase};
 use crate::lock::NodeLock;
 use crate::meta::MetaFolder;
 use crate::names::Roster;
-use crate::status::{DatasetStatus, compare};
+use crate::status::DatasetStatus;
 use crate::{forward, large, transport};
 
 /// The fabric's name of nodes' questions to each other.
@@ -158,8 +158,8 @@ impl Node {
             Err(_) => return gone(),
         };
         let result = match command {
-            Ok(command) => self.run(command).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(command) => self.run(command).await.map_err(|error| Told::from(&error)),
+            Err(error) => Err(Told { code: Code::Other, message: error.to_string() }),
         };
         Response::new(Body::from(serde_json::to_string(&result).unwrap_or_default()))
     }
@@ -179,9 +179,9 @@ impl Node {
             Ok(Ok(body)) => body.to_bytes(),
             _ => return Err(Error::Command(format!("{} did not answer", peer.node))),
         };
-        let result: Result<serde_json::Value, String> = serde_json::from_slice(&bytes)
+        let result: Result<serde_json::Value, Told> = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Command(format!("{}: {error}", peer.node)))?;
-        result.map_err(Error::Command)
+        result.map_err(Error::Told)
     }
 
     /// A database for apps. The first use of its name in the fleet makes it, at the placement's
@@ -258,7 +258,7 @@ impl Node {
         if all.is_empty() {
             return Err(Error::NoDataset(id.clone()));
         }
-        compare(&mut all);
+        DatasetStatus::compare(&mut all);
         Ok(all)
     }
 

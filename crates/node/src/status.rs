@@ -151,11 +151,13 @@ impl Inner {
     }
 }
 
-/// Fills in how far each is behind its primary, of one dataset on several nodes.
-pub(crate) fn compare(statuses: &mut [DatasetStatus]) {
-    let of = statuses.iter().filter(|status| status.role == RoleName::Primary);
-    let Some(tip) = of.map(|status| status.txid).max() else { return };
-    for status in statuses {
-        status.behind = Some(tip.saturating_sub(status.txid));
+impl DatasetStatus {
+    /// Fills in how far each is behind its primary, of one dataset on several nodes.
+    pub fn compare(all: &mut [Self]) {
+        let of = all.iter().filter(|status| status.role == RoleName::Primary);
+        let Some(tip) = of.map(|status| status.txid).max() else { return };
+        for status in all {
+            status.behind = Some(tip.saturating_sub(status.txid));
+        }
     }
 }

@@ -51,9 +51,16 @@ impl Node {
     ) -> Result<impl Serialize + use<>, Error> {
         let database = self.existing(id).await?;
         let report = report.clone();
-        let taking = move |conn: &Connection| take(conn, &source, &report);
+        let taking = move |conn: &Connection| {
+            let mixes = source.form == Form::Sqlite && !source.replace;
+            if mixes && !import::is_empty(conn)? {
+                return Ok(None);
+            }
+            take(conn, &source, &report).map(Some)
+        };
         let done = database.home().write_long(LONGEST, taking).await;
         let (done, position) = done.map_err(command_error)?;
+        let done = done.ok_or(Error::NotEmpty)?;
         let bookmark = Bookmark::new(id, position).to_string();
         Ok(Imported { rows: done.rows, statements: done.statements, bookmark })
     }
@@ -220,8 +227,6 @@ fn take_sqlite(
     from.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; BEGIN")?;
     if source.replace {
         import::clear(conn)?;
-    } else if !import::is_empty(conn)? {
-        return Err(refused("not_empty: the database has tables already".to_owned()));
     }
     report.total(export::count_rows(&from, None)?);
     import::sqlite(conn, &from, &mut |rows| report.step(rows))

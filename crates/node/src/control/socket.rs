@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::{Command, Progress, Report};
-use crate::error::Error;
+use crate::error::{Code, Error, Told};
 use crate::lock::NodeLock;
 use crate::node::Node;
 
@@ -77,7 +77,9 @@ async fn converse(node: &Node, stream: UnixStream) -> std::io::Result<()> {
                 send(&mut write, &serde_json::json!({ "Progress": Progress::default() })).await?;
                 attended(node, command, &mut read, &mut write).await
             }
-            Err(error) => Err(format!("not a command: {error}")),
+            Err(error) => {
+                Err(Told { code: Code::Other, message: format!("not a command: {error}") })
+            }
         };
         send(&mut write, &result).await?;
     }
@@ -95,7 +97,7 @@ async fn attended(
     command: Command,
     read: &mut BufReader<tokio::io::Take<OwnedReadHalf>>,
     write: &mut OwnedWriteHalf,
-) -> Result<serde_json::Value, String> {
+) -> Result<serde_json::Value, Told> {
     let report = Report::default();
     let mut running = std::pin::pin!(node.run_reporting(command, &report));
     let mut tick = tokio::time::interval(TELL_EVERY);
@@ -103,7 +105,7 @@ async fn attended(
     loop {
         tokio::select! {
             biased;
-            result = &mut running => return result.map_err(|error| error.to_string()),
+            result = &mut running => return result.map_err(|error| Told::from(&error)),
             _ = tick.tick() => {
                 let now = report.progress();
                 if now != told {
@@ -185,7 +187,7 @@ impl ControlClient {
             match answer.map_err(|error| Error::Command(error.to_string()))? {
                 Answer::Progress(now) => progress(now),
                 Answer::Ok(value) => return Ok(value),
-                Answer::Err(text) => return Err(Error::Command(text)),
+                Answer::Err(told) => return Err(Error::Told(told)),
             }
         }
     }
@@ -196,5 +198,5 @@ impl ControlClient {
 enum Answer {
     Progress(Progress),
     Ok(serde_json::Value),
-    Err(String),
+    Err(Told),
 }

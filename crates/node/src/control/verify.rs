@@ -4,12 +4,12 @@ use tokio::task::spawn_blocking;
 use verge_types::{Bookmark, DatasetId};
 
 use super::{Command, Verified};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::node::Node;
 
 impl Node {
     /// Reads all copies that can be reached through, and compares those that stand at the same
-    /// position.
+    /// position. Nodes without a copy are left out.
     pub async fn verify(&self, id: &DatasetId) -> Result<Vec<Verified>, Error> {
         let mut all = Vec::new();
         if self.status_of(id).is_ok() {
@@ -20,6 +20,7 @@ impl Node {
             match self.ask(&peer, &command).await.map(serde_json::from_value::<Verified>) {
                 Ok(Ok(verified)) => all.push(verified),
                 Ok(Err(error)) => all.push(failed(&peer, true, &error.to_string())),
+                Err(error) if error.code() == Code::NoDataset => {}
                 Err(error) => {
                     let reached = !matches!(error, Error::Fabric(_));
                     all.push(failed(&peer, reached, &error.to_string()));

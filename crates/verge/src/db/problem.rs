@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use verge_bundle::Diagnostic;
+use verge_node::Code;
 use verge_types::PopName;
 
 use crate::failure::Failure;
@@ -18,30 +19,23 @@ pub fn no_pop(pop: &PopName) -> Failure {
     Failure::new("no_pop", format!("`{pop}` does not run here"))
 }
 
-/// A node's error, which may have come over a socket as its text.
+/// A node's error, which may have come over a socket.
 pub fn of_node(error: &verge_node::Error) -> Failure {
     let text = error.to_string();
-    if text.contains("there is no dataset") {
-        return Failure::new("no_database", "there is no such database");
-    }
-    if let Some(rest) = text.strip_prefix("not_empty: ").or_else(|| after(&text, "not_empty: ")) {
-        return Failure::new("not_empty", rest)
-            .hint("--replace removes what is there first; `verge db export` keeps it before");
-    }
     for prefix in ["D1_EXEC_ERROR: ", "D1_ERROR: ", "D1_DUMP_ERROR: ", "D1_TYPE_ERROR: "] {
         if let Some(message) = text.strip_prefix(prefix) {
             return of_sql(message);
         }
     }
-    let failure = Failure::new("data", text.clone());
-    match error {
-        verge_node::Error::InUse { .. } => {
-            Failure { code: "in_use", ..failure }.hint("wait for that process, or end it")
-        }
-        _ if text == verge_node::Error::ShuttingDown.to_string() => ended(),
-        _ if text.contains("cannot be restored") => Failure { code: "not_retained", ..failure },
-        _ if text.contains("there is a dataset") => Failure { code: "exists", ..failure },
-        _ => failure,
+    match error.code() {
+        Code::NoDataset => Failure::new("no_database", "there is no such database"),
+        Code::NotEmpty => Failure::new("not_empty", text)
+            .hint("--replace removes what is there first; `verge db export` keeps it before"),
+        Code::InUse => Failure::new("in_use", text).hint("wait for that process, or end it"),
+        Code::ShuttingDown => ended(),
+        Code::NotRetained => Failure::new("not_retained", text),
+        Code::Exists => Failure::new("exists", text),
+        _ => Failure::new("data", text),
     }
 }
 
@@ -51,10 +45,6 @@ pub const ENDED: &str = "ended";
 /// Nothing was done: the process that had the data was about to end.
 pub fn ended() -> Failure {
     Failure::new(ENDED, "the running `verge` has just ended").hint("run the command again")
-}
-
-fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
-    text.split_once(mark).map(|(_, rest)| rest)
 }
 
 fn of_sql(message: &str) -> Failure {

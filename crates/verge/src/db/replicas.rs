@@ -80,12 +80,7 @@ impl Copies {
                 Ok(Err(_)) | Err(_) => copies.unreached.push(pop),
             }
         }
-        let primaries = copies.all.iter().filter(|status| status.role == RoleName::Primary);
-        if let Some(tip) = primaries.map(|status| status.txid).max() {
-            for status in &mut copies.all {
-                status.behind = Some(tip.saturating_sub(status.txid));
-            }
-        }
+        DatasetStatus::compare(&mut copies.all);
         copies.all.sort_by(|a, b| a.pop.cmp(&b.pop));
         Ok(copies)
     }
@@ -311,22 +306,20 @@ async fn compare(
     for _ in 0..COMPARISONS {
         let command = Command::Verify { dataset: named.dataset.to_string() };
         last = access.ask_watched(&pop, command, |now| bar.show(now)).await?;
+        let mut without: Vec<PopName> = Vec::new();
         for copy in last.iter_mut().filter(|copy| !copy.reached) {
             // The primary cannot reach it, as over a link that is cut; maybe we can.
             let command = Command::VerifyHere { dataset: named.dataset.to_string() };
             let Ok(pop) = copy.pop.parse() else { continue };
             match timeout(VERIFIED_WITHIN, access.ask::<Verified>(&pop, command)).await {
                 Ok(Ok(verified)) => *copy = verified,
-                Ok(Err(failure)) if failure.code == "no_database" => copy.error = None,
+                Ok(Err(failure)) if failure.code == "no_database" => without.push(pop),
                 Ok(Err(_)) | Err(_) => {}
             }
         }
-        Verified::compare(&mut last);
         // A point of presence that nobody used yet has no copy to compare.
-        last.retain(|copy| match &copy.error {
-            Some(error) => !error.contains("there is no dataset"),
-            None => copy.reached,
-        });
+        last.retain(|copy| !without.iter().any(|pop| *copy.pop == *pop.as_str()));
+        Verified::compare(&mut last);
         let moving = last.len() > 1 && last.iter().any(|copy| copy.copies_agree.is_none());
         if !moving || last.iter().any(|copy| copy.error.is_some()) {
             break;
