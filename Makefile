@@ -23,10 +23,10 @@ help: ## this list
 	@echo 'which Debian packages are missing.'
 
 dev: examples ## build, serve an example (APP=…), say what to try
-	@$(ENGINE) && cargo build -p verge $$VERGE_FEATURES && exec "$${CARGO_TARGET_DIR:-target}/debug/verge" dev $(APP)
+	@$(ENGINE) && cargo build $$VERGE_BUILD --bin verge && exec "$${CARGO_TARGET_DIR:-target}/debug/verge" dev $(APP)
 
 build: $(STAMPS) ## the optimised binary, target/release/verge
-	@$(ENGINE) && cargo build --release -p verge $$VERGE_FEATURES
+	@$(ENGINE) && cargo build --release $$VERGE_BUILD --bin verge
 
 test: examples ## every test
 	@$(ENGINE) && scripts/test
@@ -55,11 +55,11 @@ test-quickjs: ## the smoke tests on the QuickJS engine, whatever V8 there is
 	@VERGE_ENGINE=quickjs $(MAKE) --no-print-directory test-smoke
 
 bench: $(STAMPS) $(PEERS) ## measure beside the peers; writes docs/performance.md
-	@$(ENGINE) && scripts/setup bench && cargo build --release -p verge -p verge-bench && \
+	@$(ENGINE) && scripts/setup bench && cargo build --release $$VERGE_BUILD --bins && \
 	node benches/run.mjs
 
 lint: ## formatting and clippy, warnings are errors
-	@$(ENGINE) && cargo fmt --all --check && cargo clippy --workspace --all-targets $$VERGE_FEATURES -- -D warnings
+	@$(ENGINE) && cargo fmt --all --check && cargo clippy $$VERGE_BUILD --all-targets -- -D warnings
 
 examples: $(STAMPS) ## install the packages of the examples and the tests
 
