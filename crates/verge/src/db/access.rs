@@ -344,6 +344,16 @@ impl Access {
         std::iter::once(self.default.clone()).chain(others).collect()
     }
 
+    /// Places of the running fleet that do not run just now, as after `verge pop kill`.
+    pub fn down(&self) -> Vec<PopName> {
+        if !self.is_running() || !self.is_fleet() {
+            return Vec::new();
+        }
+        let pops = self.pops();
+        let all = FleetFile::load(&self.context.data).map(|fleet| fleet.pops).unwrap_or_default();
+        all.into_iter().filter(|pop| !pops.contains(pop)).collect()
+    }
+
     /// A process outside has the data.
     pub fn is_running(&self) -> bool {
         matches!(**self.way.read(), Way::Running(_))

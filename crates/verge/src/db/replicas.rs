@@ -56,10 +56,12 @@ pub async fn lag(args: &Lag, context: &Context) -> Result<(), Failure> {
 }
 
 /// A database's copies, and the points of presence without one.
+#[derive(Default)]
 struct Copies {
     all: Vec<DatasetStatus>,
     missing: Vec<PopName>,
     unreached: Vec<PopName>,
+    down: Vec<PopName>,
 }
 
 impl Copies {
@@ -68,9 +70,9 @@ impl Copies {
     async fn find(access: &Access, named: &Named, pop: &PopName) -> Result<Self, Failure> {
         let dataset = named.dataset.to_string();
         let all = access.ask(pop, Command::Lag { dataset: dataset.clone() }).await?;
-        let mut copies = Self { all, missing: Vec::new(), unreached: Vec::new() };
+        let mut copies = Self { all, ..Self::default() };
         for pop in access.pops() {
-            if copies.all.iter().any(|status| status.pop == pop.as_str()) {
+            if copies.has(&pop) {
                 continue;
             }
             let command = Command::Info { dataset: dataset.clone() };
@@ -80,9 +82,15 @@ impl Copies {
                 Ok(Err(_)) | Err(_) => copies.unreached.push(pop),
             }
         }
+        let down = access.down().into_iter();
+        copies.down = down.filter(|pop| !copies.has(pop)).collect();
         DatasetStatus::compare(&mut copies.all);
         copies.all.sort_by(|a, b| a.pop.cmp(&b.pop));
         Ok(copies)
+    }
+
+    fn has(&self, pop: &PopName) -> bool {
+        self.all.iter().any(|status| status.pop == pop.as_str())
     }
 }
 
@@ -113,6 +121,7 @@ fn show(context: &Context, named: &Named, copies: &Copies, again: bool, drawn: u
             "copies": found,
             "no_copy": names(&copies.missing),
             "not_reached": names(&copies.unreached),
+            "not_running": names(&copies.down),
         }));
         return 0;
     }
@@ -141,6 +150,7 @@ fn show(context: &Context, named: &Named, copies: &Copies, again: bool, drawn: u
     };
     rows.extend(copies.missing.iter().map(|pop| (pop, "no copy")).map(without));
     rows.extend(copies.unreached.iter().map(|pop| (pop, "not reached")).map(without));
+    rows.extend(copies.down.iter().map(|pop| (pop, "not running")).map(without));
     let columns = ["POP", "ROLE", "POSITION", "BEHIND", "LAG", "HEALTH"];
     let lines = table::list(&columns, &rows, terminal);
     let over = again && std::io::stdout().is_terminal();

@@ -74,6 +74,9 @@ async fn a_killed_place_refuses_connections_and_catches_up_when_it_is_started() 
     world.shows(1, "before").await;
     assert_eq!(world.order(&["pop", "kill", "fra"])["changed"], true);
     assert_eq!(world.order(&["pop", "kill", "fra"])["changed"], false, "it is down already");
+    let project = world.book.path().to_str().expect("text").to_owned();
+    let lag = world.order(&["db", "lag", "--config", &project]);
+    assert_eq!(lag["not_running"], serde_json::json!(["fra"]), "{lag}");
     let refused = tokio::net::TcpStream::connect(("127.0.0.1", world.ports[1])).await;
     assert!(refused.is_err(), "its port is closed");
     assert_eq!(world.dev.event("pop", 0)["up"], false);
