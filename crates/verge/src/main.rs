@@ -15,6 +15,7 @@ mod init;
 mod link;
 mod package;
 mod pop;
+mod printer;
 mod private_file;
 mod running;
 mod terminal;
@@ -22,11 +23,15 @@ mod tokens;
 mod wire_address;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use cli::{Cli, Command};
 use terminal::Terminal;
+
+/// How long the end of what was printed may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // SAFETY: no other thread has been started yet.
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Dev(args) => {
             forget_proxies();
+            terminal.detach();
             dev::run(args, &terminal)
         }
         Command::Init(args) => init::run(&args, &terminal),
@@ -50,13 +56,15 @@ fn main() -> ExitCode {
         Command::Pop(args) => pop::run(args, &terminal),
         Command::Completion(args) => completion::run(&args, &terminal),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             terminal.failure(&failure);
             ExitCode::from(failure.exit)
         }
-    }
+    };
+    printer::settle(LAST_WORDS);
+    code
 }
 
 /// Apps must not send what they fetch through a proxy of this machine.

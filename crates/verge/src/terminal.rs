@@ -4,14 +4,14 @@
 //! it is JSON on standard output. A closed pipe is no error.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cli::Output;
 use crate::diagnostics;
 use crate::failure::Failure;
+use crate::printer::{self, Item};
 
 /// Colours by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +52,6 @@ impl Paint {
         }
     }
 }
-
-/// Lines that stay below everything else that is printed.
-static FOOTER: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[derive(Clone, Copy, Debug)]
 pub struct Terminal {
@@ -98,15 +95,9 @@ impl Terminal {
 
     /// Keeps these lines below everything else from now on, in the place of others.
     pub fn footer(&self, lines: Vec<String>) {
-        let mut footer = FOOTER.lock();
-        if !self.footer || *footer == lines {
-            return;
+        if self.footer {
+            printer::print(Item::Footer(lines));
         }
-        let mut out = std::io::stdout().lock();
-        // A terminal that went away needs no table.
-        let _ = write!(out, "{}{}", erase(&footer), draw(&lines));
-        let _ = out.flush();
-        *footer = lines;
     }
 
     pub fn is_quiet(&self) -> bool {
@@ -130,7 +121,16 @@ impl Terminal {
 
     /// What was asked for.
     pub fn print(&self, text: &str) {
-        put(&mut std::io::stdout().lock(), text);
+        printer::print(Item::Line(text.to_owned()));
+    }
+
+    /// Prints without waiting for the reader from now on: for a command that serves meanwhile.
+    pub fn detach(&self) {
+        printer::detach(if self.json {
+            |lines| json!({ "event": "left_out", "lines": lines }).to_string()
+        } else {
+            |lines| format!("({lines} lines were left out here: nobody read them in time)")
+        });
     }
 
     /// What is nice to know; nothing with `--quiet` or `--json`.
@@ -158,7 +158,7 @@ impl Terminal {
     /// Text for people on standard error.
     pub fn complain(&self, text: &str) {
         if !self.json {
-            put(&mut std::io::stderr().lock(), text);
+            printer::print(Item::Complaint(text.to_owned()));
         }
     }
 
@@ -204,39 +204,5 @@ pub fn failure_json(failure: &Failure) -> Value {
 }
 
 pub fn print_json(value: &Value) {
-    put(&mut std::io::stdout().lock(), &value.to_string());
-}
-
-/// One line, above the footer if there is one.
-fn put(stream: &mut dyn Write, text: &str) {
-    let footer = FOOTER.lock();
-    // A reader that went away has read enough.
-    let _ = write!(stream, "{}{text}\n{}", erase(&footer), draw(&footer));
-    let _ = stream.flush();
-}
-
-/// Takes the footer's lines away: the cursor stands below them.
-fn erase(lines: &[String]) -> String {
-    if lines.is_empty() { String::new() } else { format!("\u{1b}[{}A\u{1b}[J", lines.len()) }
-}
-
-/// Lines that the terminal cuts at its edge, so that each stays one.
-fn draw(lines: &[String]) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    format!("\u{1b}[?7l{}\n\u{1b}[?7h", lines.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_footer_is_erased_by_as_many_lines_as_it_has() {
-        let lines = ["one".to_owned(), "two".to_owned()];
-        assert_eq!(draw(&lines), "\u{1b}[?7lone\ntwo\n\u{1b}[?7h");
-        assert_eq!(erase(&lines), "\u{1b}[2A\u{1b}[J");
-        assert_eq!((draw(&[]), erase(&[])), (String::new(), String::new()));
-    }
+    printer::print(Item::Line(value.to_string()));
 }

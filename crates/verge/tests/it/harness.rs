@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,8 @@ pub struct Dev {
 struct Events {
     seen: Mutex<Vec<Value>>,
     more: Condvar,
+    /// Nobody reads what is printed.
+    unread: AtomicBool,
 }
 
 impl Dev {
@@ -119,6 +122,9 @@ impl Dev {
         let told = events.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
+                while told.unread.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 let value = serde_json::from_str(&line)
                     .unwrap_or_else(|_| Value::from(format!("not JSON: {line}")));
                 told.seen.lock().expect("not poisoned").push(value);
@@ -166,6 +172,11 @@ impl Dev {
             }
             seen = self.events.more.wait_timeout(seen, left).expect("not poisoned").0;
         }
+    }
+
+    /// Whether somebody reads what is printed; at first somebody does.
+    pub fn read(&self, on: bool) {
+        self.events.unread.store(!on, Ordering::Relaxed);
     }
 
     /// Ctrl-C, or another signal.

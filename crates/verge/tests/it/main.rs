@@ -14,6 +14,7 @@ mod keys;
 mod libsql;
 mod limits;
 mod places;
+mod printing;
 mod rebuild;
 mod repository;
 mod signals;
