@@ -239,23 +239,27 @@ impl Driver {
         tracing::info!(dataset = %self.desk.id, ?reason, "primary no more");
         self.desk.gate.close();
         self.dataset.fence();
-        self.primary = None;
+        self.end_relay();
+        let led = self.primary.take().is_some();
         self.shipper = None;
         self.live = None;
         self.snapshots.clear();
         // Whoever still waits for an acknowledgement learns that its outcome is unknown.
         self.desk.change(|standing| standing.ours = None);
         self.dataset.demote(self.dataset.epoch()).await?;
-        let (position, checksum) = self.dataset.checksum();
-        let replica = Replica {
-            lineage: self.lineage.clone(),
-            txid: position.txid,
-            checksum,
-            fence: self.meta.fence,
-            health: Health::Sound,
-        };
-        let now = self.node.clock.now();
-        self.follow = Follow::new(FollowConfig::new(self.node.jitter(&self.desk.id)), replica, now);
+        // Where the promotion had failed it has followed all the while, and `lineage` is an old one.
+        if led {
+            let (position, checksum) = self.dataset.checksum();
+            let replica = Replica {
+                lineage: self.lineage.clone(),
+                txid: position.txid,
+                checksum,
+                fence: self.meta.fence,
+                health: Health::Sound,
+            };
+            let config = FollowConfig::new(self.node.jitter(&self.desk.id));
+            self.follow = Follow::new(config, replica, self.node.clock.now());
+        }
         match reason {
             Demotion::Replaced { by, .. } => self.primary_is(by),
             Demotion::HandedOver { .. } => {

@@ -185,6 +185,7 @@ impl World {
         let follow = self.plan.follow(incarnation);
         let mut abandoned: Vec<Request> = Vec::new();
         self.nodes[node].storage.lease(Moment(0));
+        self.end_relay(node);
         self.end_group(node, &mut abandoned);
         let machine = &mut self.nodes[node];
         let Some(process) = &mut machine.process else { return };
@@ -196,20 +197,22 @@ impl World {
         machine.storage.close_snapshots();
         let (txid, checksum) = machine.storage.head();
         process.txid = txid;
-        process.primary = None;
         process.admits = false;
         process.stopping = false;
         process.shipper = None;
-        let replica = Replica {
-            lineage: process.lineage.clone(),
-            txid,
-            checksum,
-            fence: machine.storage.meta().fence,
-            health: Health::Sound,
-        };
-        process.follow = Follow::new(follow, replica, now);
-        let position = process.lineage.position(txid);
-        self.show(node, position);
+        // Where the promotion had failed it has followed all the while.
+        if process.primary.take().is_some() {
+            let replica = Replica {
+                lineage: process.lineage.clone(),
+                txid,
+                checksum,
+                fence: machine.storage.meta().fence,
+                health: Health::Sound,
+            };
+            process.follow = Follow::new(follow, replica, now);
+            let position = process.lineage.position(txid);
+            self.show(node, position);
+        }
         if let Demotion::Replaced { by, .. } = reason {
             if let Some(process) = &mut self.nodes[node].process {
                 process.followed = Some(by.0 as usize);

@@ -39,6 +39,14 @@ fn still_more_seeds_hold() {
     hold(2 * SEEDS..3 * SEEDS);
 }
 
+/// A disk that does not sync makes promotions fail; then another is primary. Who never led has
+/// followed all the while, and must not go back to an old lineage.
+#[test]
+fn a_failed_promotion_leaves_the_history_alone() {
+    let report = on_files(1233, None);
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+}
+
 /// All that happened, and every page of every state, is the same: the engine's threads and the
 /// machine's clock leave no trace.
 #[test]
