@@ -142,14 +142,16 @@ impl Lineage {
     }
 }
 
+/// Of terms, each its epoch and its base.
+#[cfg(test)]
+pub(crate) fn lineage(terms: &[(u64, u64)]) -> Lineage {
+    let terms = terms.iter().map(|&(epoch, base)| Term { epoch, base }).collect();
+    Lineage::from_terms(terms).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lineage(terms: &[(u64, u64)]) -> Lineage {
-        let terms = terms.iter().map(|&(epoch, base)| Term { epoch, base }).collect();
-        Lineage::from_terms(terms).unwrap()
-    }
 
     #[test]
     fn a_cut_off_tail_is_lost_though_its_position_is_smaller() {

@@ -75,19 +75,12 @@ mod tests {
 
     use super::*;
     use crate::follow::{Effect, Event, FollowConfig, Replica};
+    use crate::lineage::lineage;
     use crate::wire::{Heartbeat, Message, Start, Why};
 
     const UP: NodeId = NodeId(1);
     const DOWN: NodeId = NodeId(2);
     const TXID: u64 = 5;
-
-    fn lineage(terms: &[(u64, u64)]) -> Lineage {
-        let mut lineage = Lineage::default();
-        for (epoch, base) in terms {
-            lineage.begin(*epoch, *base).unwrap();
-        }
-        lineage
-    }
 
     struct Rig {
         follow: Follow,

@@ -4,18 +4,11 @@ use bytes::Bytes;
 use verge_types::Position;
 
 use super::*;
+use crate::lineage::lineage;
 use crate::wire::{Heartbeat, Hello, Message, Segment, SegmentHeader, SnapshotHeader, Start, Why};
-use crate::{Lineage, Moment, NodeId};
+use crate::{Moment, NodeId};
 
 const UP: NodeId = NodeId(0);
-
-fn lineage(terms: &[(u64, u64)]) -> Lineage {
-    let mut lineage = Lineage::default();
-    for (epoch, base) in terms {
-        lineage.begin(*epoch, *base).unwrap();
-    }
-    lineage
-}
 
 fn segment(epoch: u64, txid: u64) -> Segment {
     let header = SegmentHeader {
