@@ -165,7 +165,7 @@ function firstOf(reply, column) {
 
 /** All rows. */
 const ALL = 0;
-/** One row is enough, the others need not be built. */
+/** One row is enough: the others need not be built, nor what it cost. */
 const FIRST = 1;
 
 export class D1PreparedStatement {

@@ -113,7 +113,18 @@ impl Dataset {
     /// Checks out a connection for reading on this thread. A microsecond or less, unless all are
     /// out: then one is opened, up to `max_readers`.
     pub fn reader(&self) -> Result<Reader, Error> {
-        Reader::check_out(&self.shared).inspect_err(|error| {
+        self.check_out(false)
+    }
+
+    /// The same for short reads, one after the other: while nothing is committed they share one
+    /// read transaction, which each finds begun and leaves open. Within it `BEGIN` is an error and
+    /// pragmas that need to be outside of a transaction do nothing.
+    pub fn steady_reader(&self) -> Result<Reader, Error> {
+        self.check_out(true)
+    }
+
+    fn check_out(&self, steady: bool) -> Result<Reader, Error> {
+        Reader::check_out(&self.shared, steady).inspect_err(|error| {
             if matches!(error, Error::Failed(_)) {
                 self.shared.nudge();
             }
@@ -278,7 +289,7 @@ impl Dataset {
 
     /// Moves the `-wal` into the database file; `true` if no reader kept some of it back.
     pub async fn checkpoint(&self) -> Result<bool, Error> {
-        self.control(|core, _| core.checkpoint()).await
+        self.control(|core, shared| shared.checkpoint(core)).await
     }
 
     /// `VACUUM`, which cannot run inside a job. It changes most pages.

@@ -49,6 +49,12 @@ impl Flight {
         self.landed.send_replace(count + 1);
     }
 
+    /// Tells two moments apart if a commit came between them; `None` while one is on its way.
+    pub(crate) fn calm(&self) -> Option<Calm> {
+        let count = self.count.load(Ordering::SeqCst);
+        (count & 1 == 0).then_some(Calm(count))
+    }
+
     pub(crate) fn is_under_way(&self) -> bool {
         self.count.load(Ordering::SeqCst) & 1 == 1
     }
@@ -78,6 +84,10 @@ impl Flight {
         let _ = self.landed.subscribe().wait_for(|landed| *landed >= mark.0).await;
     }
 }
+
+/// A time without a commit on its way: two that are equal are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Calm(u64);
 
 /// A point in the row of flights.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,9 @@
 //! Readers: connections that are checked out, used on the caller's own thread, and come back.
+//!
+//! A steady reader leaves its read transaction open when it comes back, and the next one goes on in
+//! it while nothing was committed since: the locks that SQLite takes at both ends of one cost a
+//! good part of a point read. Never: such a transaction keeps the `-wal` from being moved; whoever
+//! moves it ends the idle ones first ([`Pool::end_idle_reads`]).
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -12,7 +17,7 @@ use verge_types::Position;
 
 use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::flight::Mark;
+use crate::flight::{Calm, Flight, Mark};
 use crate::shared::Shared;
 use crate::sqlite;
 
@@ -20,6 +25,44 @@ use crate::sqlite;
 struct Lane {
     db: Connection,
     watched: Arc<Watched>,
+    /// When it came back last, if no commit was on its way then.
+    seen: Option<Calm>,
+    /// Its read transaction is left open, and shows what was there at `seen`.
+    open: bool,
+}
+
+impl Lane {
+    /// Goes on in the read transaction that was left open, if that still shows all there is;
+    /// begins one if nothing was committed since the last use, so that a next use seems likely.
+    fn steady(&mut self, flight: &Flight) {
+        let unchanged = self.seen.is_some() && self.seen == flight.calm();
+        if !unchanged {
+            self.end_read();
+        } else if !self.open {
+            // Without it, each statement has a read transaction of its own.
+            self.open = execute(&self.db, "BEGIN");
+        }
+    }
+
+    /// Not usable any more if `false`.
+    fn end_read(&mut self) -> bool {
+        self.open = false;
+        self.db.is_autocommit() || execute(&self.db, "ROLLBACK")
+    }
+
+    /// After a use. Not usable any more if `false`.
+    fn rest(&mut self, flight: &Flight) -> bool {
+        let now = flight.calm();
+        // The transaction began somewhere between the two looks, so it shows this state.
+        let shows_all = self.open && now.is_some() && now == self.seen && !self.db.is_autocommit();
+        self.seen = now;
+        // One that its user left open would pin the -wal.
+        shows_all || self.end_read()
+    }
+}
+
+fn execute(db: &Connection, sql: &str) -> bool {
+    db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).is_ok()
 }
 
 struct Watched {
@@ -58,7 +101,8 @@ impl Pool {
         }
     }
 
-    fn check_out(&self) -> Result<Lane, Error> {
+    /// A lane without an open transaction, or a steady one.
+    fn check_out(&self, steady: Option<&Flight>) -> Result<Lane, Error> {
         let idle = {
             let mut lanes = self.lanes.lock();
             if lanes.refused {
@@ -70,10 +114,15 @@ impl Pool {
             lanes.out += 1;
             lanes.idle.pop()
         };
-        let lane = match idle {
+        let mut lane = match idle {
             Some(lane) => lane,
             None => self.open().inspect_err(|_| self.lanes.lock().out -= 1)?,
         };
+        match steady {
+            Some(flight) => lane.steady(flight),
+            None if lane.open => _ = lane.end_read(),
+            None => {}
+        }
         let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         lane.watched.since.store(now.saturating_add(1), Ordering::Release);
         Ok(lane)
@@ -84,13 +133,12 @@ impl Pool {
         let handle = db.get_interrupt_handle();
         let watched = Arc::new(Watched { handle, since: AtomicU64::new(0) });
         self.lanes.lock().all.push(watched.clone());
-        Ok(Lane { db, watched })
+        Ok(Lane { db, watched, seen: None, open: false })
     }
 
-    fn check_in(&self, lane: Lane) {
+    fn check_in(&self, mut lane: Lane, flight: &Flight) {
         lane.watched.since.store(0, Ordering::Release);
-        // A transaction that its user left open would pin the -wal.
-        let usable = lane.db.is_autocommit() || lane.db.execute_batch("ROLLBACK").is_ok();
+        let usable = lane.rest(flight);
         let mut lanes = self.lanes.lock();
         lanes.out -= 1;
         if usable && !lanes.refused && lanes.idle.len() < self.max_idle {
@@ -99,6 +147,13 @@ impl Pool {
             lanes.all.retain(|watched| !Arc::ptr_eq(watched, &lane.watched));
             // Closed under the lock: whoever drains the pool must not find it open.
             drop(lane);
+        }
+    }
+
+    /// Ends the read transactions that steady readers left open.
+    pub(crate) fn end_idle_reads(&self) {
+        for lane in self.lanes.lock().idle.iter_mut().filter(|lane| lane.open) {
+            lane.end_read();
         }
     }
 
@@ -149,10 +204,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn check_out(shared: &Arc<Shared>) -> Result<Self, Error> {
+    pub(crate) fn check_out(shared: &Arc<Shared>, steady: bool) -> Result<Self, Error> {
         // Before the check-out: a failure from then on ends the reader.
         let failures = shared.failures();
-        let lane = shared.pool.check_out().map_err(|error| shared.failure().unwrap_or(error))?;
+        let lane = shared.pool.check_out(steady.then_some(&*shared.flight));
+        let lane = lane.map_err(|error| shared.failure().unwrap_or(error))?;
         Ok(Self { lane: Some(lane), shared: shared.clone(), failures })
     }
 
@@ -184,7 +240,7 @@ impl Deref for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
-            self.shared.pool.check_in(lane);
+            self.shared.pool.check_in(lane, &self.shared.flight);
         }
     }
 }

@@ -233,11 +233,17 @@ impl Shared {
         }
     }
 
+    /// Moves the `-wal` as far as readers at work allow.
+    pub(crate) fn checkpoint(&self, core: &mut Core) -> Result<bool, Error> {
+        self.pool.end_idle_reads();
+        core.checkpoint()
+    }
+
     fn checkpoint_if_due(&self, core: &mut Core) -> Result<(), Error> {
         if !core.checkpoint_is_due() {
             return Ok(());
         }
-        match core.checkpoint() {
+        match self.checkpoint(core) {
             // SQLite could not move pages (a full disk): the -wal grows until its limit.
             Err(Error::Sqlite(_)) | Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -253,9 +259,12 @@ impl Shared {
         if free < settings.min_free_bytes {
             return Err(Error::DiskFull { free, needed: settings.min_free_bytes });
         }
-        if core.wal_bytes() >= settings.max_wal_bytes && !core.empty_wal()? {
-            let limit = settings.max_wal_bytes;
-            return Err(Error::Overloaded { what: "max_wal_bytes", limit });
+        if core.wal_bytes() >= settings.max_wal_bytes {
+            self.pool.end_idle_reads();
+            if !core.empty_wal()? {
+                let limit = settings.max_wal_bytes;
+                return Err(Error::Overloaded { what: "max_wal_bytes", limit });
+            }
         }
         Ok(())
     }
@@ -319,7 +328,7 @@ impl Shared {
     pub(crate) fn rest(&self) {
         let mut slot = self.core.lock();
         let Some(core) = slot.as_mut() else { return };
-        match core.checkpoint() {
+        match self.checkpoint(core) {
             Ok(_) | Err(Error::Sqlite(_)) => {}
             Err(error) => self.fail(&mut slot, &error),
         }

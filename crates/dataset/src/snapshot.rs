@@ -46,7 +46,7 @@ impl Dataset {
         let shared = self.shared.clone();
         self.control(move |core, _| {
             // Between two groups: every commit that this reader sees is in the log, at the head.
-            let reader = Reader::check_out(&shared)?;
+            let reader = Reader::check_out(&shared, false)?;
             reader.execute_batch("BEGIN")?;
             reader.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
             Ok(Snapshot {

@@ -54,6 +54,27 @@ impl NodeHome {
         }
     }
 
+    fn check_out(
+        &self,
+        reader: impl Fn(&Dataset) -> Result<Reader, verge_dataset::Error>,
+    ) -> Result<Reader, SqlError> {
+        self.touch();
+        if self.desk.standing().quarantined {
+            return Err(unavailable("the copy here is being replaced"));
+        }
+        let mut last = verge_dataset::Error::Closed;
+        for _ in 0..LOOKS {
+            match self.store.get(&self.desk.id).and_then(|dataset| reader(&dataset)) {
+                Ok(reader) => return Ok(reader),
+                // A snapshot is taking its place, or it was cold.
+                Err(error @ verge_dataset::Error::Closed) => last = error,
+                Err(error) => return Err(not_read(&error)),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(not_read(&last))
+    }
+
     fn enter(&self) -> Result<(Pass<AtDesk>, Option<u64>), SqlError> {
         self.touch();
         let ours = self.desk.standing().ours;
@@ -184,21 +205,11 @@ impl Home for NodeHome {
     }
 
     fn reader(&self) -> Result<Reader, SqlError> {
-        self.touch();
-        if self.desk.standing().quarantined {
-            return Err(unavailable("the copy here is being replaced"));
-        }
-        let mut last = verge_dataset::Error::Closed;
-        for _ in 0..LOOKS {
-            match self.store.get(&self.desk.id).and_then(|dataset| dataset.reader()) {
-                Ok(reader) => return Ok(reader),
-                // A snapshot is taking its place, or it was cold.
-                Err(error @ verge_dataset::Error::Closed) => last = error,
-                Err(error) => return Err(not_read(&error)),
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Err(not_read(&last))
+        self.check_out(Dataset::reader)
+    }
+
+    fn steady_reader(&self) -> Result<Reader, SqlError> {
+        self.check_out(Dataset::steady_reader)
     }
 
     fn wait_for(&self, position: Position, longest: Duration) -> Boxed<'_, bool> {

@@ -1,8 +1,10 @@
 //! Writing, reading and recovering on one node.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use verge_dataset::{BootTime, Error, Role, WriteError, rusqlite};
+use verge_dataset::{BootTime, Dataset, Error, Role, WriteError, rusqlite};
 use verge_types::Position;
 
 use crate::harness::*;
@@ -188,6 +190,94 @@ async fn a_pinned_reader_keeps_its_snapshot_and_holds_back_the_checkpoint() {
     assert!(dataset.checkpoint().await.unwrap());
     sql(&dataset, "INSERT INTO t VALUES (1)").await;
     checksum_holds(&dataset);
+}
+
+/// A steady reader, used as such: what it shows, and whether it was in a transaction before.
+fn steady_count(dataset: &Dataset) -> (i64, bool) {
+    let reader = dataset.steady_reader().unwrap();
+    let shared = !reader.is_autocommit();
+    let mut count = reader.prepare_cached("SELECT count(*) FROM t").unwrap();
+    (count.query_row([], |row| row.get(0)).unwrap(), shared)
+}
+
+#[tokio::test]
+async fn steady_readers_share_a_read_transaction_and_see_every_commit() {
+    let node = Node::new();
+    let (dataset, copy) = (create(&node, 4096), Node::new());
+    let copy = replica(&copy, 4096);
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    for expected in 0..50 {
+        ship(&dataset, &copy).await;
+        for one in [&dataset, &copy] {
+            let reads = [(); 4].map(|()| steady_count(one));
+            assert!(reads.iter().all(|(count, _)| *count == expected), "{reads:?}");
+            assert!(reads[2].1 && reads[3].1, "{reads:?}");
+        }
+        // A reader of its own is in none, and leaves none behind.
+        dataset.reader().unwrap().execute_batch("BEGIN; SELECT * FROM t").unwrap();
+        assert!(dataset.reader().unwrap().is_autocommit());
+        sql(&dataset, "INSERT INTO t VALUES (1)").await;
+    }
+    same(&dataset, &node.crashed().store.get(&id("app/main")).unwrap());
+}
+
+#[tokio::test]
+async fn idle_steady_readers_hold_nothing_back() {
+    let settings = verge_dataset::Settings {
+        max_wal_bytes: 64 << 10,
+        checkpoint_bytes: 16 << 10,
+        ..settings()
+    };
+    let node = Node::with(settings);
+    let dataset = create(&node, 4096);
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    let mut expected = 0;
+    for round in 0..100 {
+        // Several, so that some stay behind in an old transaction.
+        let some: Vec<_> = (0..3).map(|_| dataset.steady_reader().unwrap()).collect();
+        for reader in &some {
+            reader.prepare_cached("SELECT count(*) FROM t").unwrap().exists([]).unwrap();
+        }
+        drop(some);
+        assert_eq!(steady_count(&dataset).0, expected);
+        sql(&dataset, "INSERT INTO t VALUES (randomblob(2000))").await;
+        expected += 1;
+        if round % 10 == 0 {
+            assert!(dataset.checkpoint().await.unwrap());
+        }
+    }
+    checksum_holds(&dataset);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_steady_reader_beside_the_writer_sees_what_was_told() {
+    let node = Node::new();
+    let dataset = create(&node, 4096);
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    let told = Arc::new(AtomicI64::new(0));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (dataset, told) = (dataset.clone(), told.clone());
+            std::thread::spawn(move || {
+                let (mut shared, mut last) = (0, 0);
+                while last < 300 {
+                    let before = told.load(Ordering::SeqCst);
+                    let (count, was_shared) = steady_count(&dataset);
+                    assert!(count >= before.max(last), "{count} after {before} and {last}");
+                    last = count;
+                    shared += u32::from(was_shared);
+                }
+                shared
+            })
+        })
+        .collect();
+    for _ in 0..300 {
+        sql(&dataset, "INSERT INTO t VALUES (1)").await;
+        told.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    let shared: Vec<u32> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert!(shared.iter().any(|count| *count > 0), "{shared:?}");
 }
 
 #[tokio::test]

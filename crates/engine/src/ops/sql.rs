@@ -27,7 +27,7 @@ const MAX_DUMP: u64 = 256 * 1024 * 1024;
 /// Said to the developer: the head of the response, which tells the client of its writes, is gone.
 const LATE_WRITE: &str = "a database was written after the response had begun: this client's next \
     request may be answered from before that write (docs/sessions.md)";
-/// The mode of a query that wants one row only.
+/// The mode of a query that wants one row only, and not what it cost.
 const FIRST: u32 = 1;
 
 /// `env.<binding>` of a database.
@@ -217,6 +217,9 @@ pub fn op_verge_sql_query_now<'s>(
         Ok(Local::Done { stats, position, primary }) => {
             handle.saw(&client, session, position);
             handle.time(&client, primary, stats.duration);
+            if mode == FIRST {
+                return rows.finish(|scope| v8::null(scope).into());
+            }
             let meta = handle.meta(stats, primary);
             rows.finish(|scope| meta.array(scope))
         }

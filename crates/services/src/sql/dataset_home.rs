@@ -116,6 +116,10 @@ impl Home for DatasetHome {
         self.dataset.reader().map_err(|error| not_read(&error))
     }
 
+    fn steady_reader(&self) -> Result<Reader, SqlError> {
+        self.dataset.steady_reader().map_err(|error| not_read(&error))
+    }
+
     fn is_settling(&self) -> bool {
         self.dataset.is_settling()
     }

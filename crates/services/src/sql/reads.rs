@@ -44,9 +44,12 @@ impl<H: Home> Database<H> {
         if freshness.strong || !self.is_fresh(freshness) || (primary && self.home.is_settling()) {
             return Ok(Local::Stale);
         }
-        let reader = self.home.reader()?;
+        let reader = self.home.steady_reader()?;
         let rules = Rules { policy: self.policy, stop };
-        match run::run_readonly(&reader, &rules, sql, params, sink) {
+        let read = run::run_readonly(&reader, &rules, sql, params, sink);
+        // In a transaction that is not its own, the run did not.
+        run::settle(&reader);
+        match read {
             Ok(Some(stats)) => {
                 // Waits only for a commit that came while it was read.
                 let position = self.home.settle(&reader)?;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use verge_dataset::{Role, Target};
+use verge_dataset::{Dataset, Role, Target};
 use verge_replicate::follow::Health;
 use verge_replicate::wire::{Segment, SnapshotHeader};
 use verge_replicate::{Lineage, Moment};
@@ -103,11 +103,12 @@ impl Storage for Files {
 
     fn page_checksum(&mut self) -> Option<u64> {
         let size = self.dataset()?.page_size();
-        self.read(|reader| sql::page_checksum(reader, size))?.ok()
+        self.read(Dataset::reader, |reader| sql::page_checksum(reader, size))?.ok()
     }
 
     fn look(&mut self, _: &Lineage, _: u64) -> Option<(Content, Position)> {
-        let seen = self.read(|reader| {
+        // As apps' single reads are made.
+        let seen = self.read(Dataset::steady_reader, |reader| {
             let content = sql::content(reader)?;
             Ok((content, reader.glimpse().block(Duration::from_secs(10))))
         })?;
@@ -119,9 +120,9 @@ impl Storage for Files {
         let Some(dataset) = self.dataset() else { return Err("it is not open".into()) };
         self.call(dataset.verify()).map_err(|error| error.to_string())?;
         dataset.verify_log().map_err(|error| error.to_string())?;
-        let content = self.read(|reader| sql::content(reader)).ok_or("it cannot be read")??;
+        let content = self.read(Dataset::reader, |reader| sql::content(reader)).ok_or("it cannot be read")??;
         content?;
-        let check = self.read(|reader| sql::integrity(reader)).ok_or("it cannot be read")??;
+        let check = self.read(Dataset::reader, |reader| sql::integrity(reader)).ok_or("it cannot be read")??;
         if check == "ok" { Ok(()) } else { Err(check) }
     }
 

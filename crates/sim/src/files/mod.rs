@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use verge_dataset::{
-    CreateOptions, Dataset, Error, Header, Role, Seeding, Settings, Snapshot, Store, StoreConfig,
+    CreateOptions, Dataset, Error, Header, Reader, Role, Seeding, Settings, Snapshot, Store, StoreConfig,
     Subscription,
 };
 use verge_replicate::Lineage;
@@ -191,10 +191,11 @@ impl Files {
 
     fn read<T>(
         &self,
-        look: impl FnOnce(&verge_dataset::Reader) -> Result<T, verge_dataset::rusqlite::Error>,
+        reader: impl FnOnce(&Dataset) -> Result<Reader, Error>,
+        look: impl FnOnce(&Reader) -> Result<T, verge_dataset::rusqlite::Error>,
     ) -> Option<Result<T, String>> {
         let dataset = self.dataset()?;
-        let read = dataset.reader().map(|reader| look(&reader).map_err(|error| error.to_string()));
+        let read = reader(&dataset).map(|reader| look(&reader).map_err(|error| error.to_string()));
         if read.is_err() {
             // Being asked for readers, it has begun to.
             self.recover();
