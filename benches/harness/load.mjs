@@ -1,6 +1,8 @@
 // Load by wrk, in rounds that go around the servers, so that a slow minute of the machine
 // meets all of them.
 
+import { connect } from "node:net";
+
 import { run } from "./processes.mjs";
 
 const UNITS = { us: 0.001, ms: 1, s: 1000, m: 60_000 };
@@ -26,6 +28,41 @@ export async function wrk(url, { connections = 32, seconds = 5 } = {}) {
     p50: number(/50%\s+([\d.]+)(us|ms|s|m)/),
     p99: number(/99%\s+([\d.]+)(us|ms|s|m)/),
     failed: Number(failed) + (sockets ?? []).slice(1).reduce((sum, n) => sum + Number(n), 0),
+  };
+}
+
+/**
+ * One connection that is kept, for the time of single requests: `get(path)` gives ms until the
+ * last byte. A library's client would add what it does with each header.
+ */
+export async function connection(port) {
+  const socket = connect(port, "127.0.0.1");
+  await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
+  socket.setNoDelay(true);
+  let pending;
+  let got = "";
+  const fail = (error) => pending?.reject(error ?? new Error(`port ${port}: the connection ended`));
+  socket.on("error", fail).on("close", () => fail());
+  socket.on("data", (bytes) => {
+    got += bytes.latin1Slice();
+    const head = got.indexOf("\r\n\r\n");
+    if (head < 0) return;
+    const length = Number(got.match(/^content-length: (\d+)/im)?.[1]);
+    if (!got.startsWith("HTTP/1.1 200 ") || Number.isNaN(length)) {
+      return fail(new Error(`port ${port}: not an answer to be timed:\n${got.slice(0, 500)}`));
+    }
+    if (got.length < head + 4 + length) return;
+    const took = performance.now() - pending.begun;
+    got = "";
+    pending.resolve(took);
+  });
+  return {
+    get: (path) =>
+      new Promise((resolve, reject) => {
+        pending = { resolve, reject, begun: performance.now() };
+        socket.write(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n\r\n`);
+      }),
+    close: () => socket.destroy(),
   };
 }
 

@@ -182,7 +182,8 @@ export class D1PreparedStatement {
 
   /** A new statement with these values for its `?`, `?1`, ... */
   bind(...values) {
-    return new D1PreparedStatement(inner, this.#run, this.#sql, ArrayPrototypeMap(values, parameter));
+    for (let i = 0; i < values.length; i++) values[i] = parameter(values[i]);
+    return new D1PreparedStatement(inner, this.#run, this.#sql, values);
   }
 
   /** The first row, or one column of it; null if there is none. */

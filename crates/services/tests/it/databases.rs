@@ -70,6 +70,24 @@ fn count(db: &Db, freshness: &Freshness) -> Option<i64> {
     }
 }
 
+/// The one number that a single read here gives.
+fn number(db: &Db, sql: &str) -> Value {
+    let mut rows = Rows::default();
+    let local = db.read(&Freshness::default(), sql, &(), None, &mut rows).unwrap();
+    assert!(matches!(local, Local::Done { .. }), "{sql}: {local:?}");
+    rows.values.pop().unwrap_or(Value::Null)
+}
+
+#[tokio::test]
+async fn pragmas_do_not_outlive_a_read_that_shares_a_transaction() {
+    let world = World::new();
+    let reads = ["PRAGMA case_sensitive_like = on", "SELECT 'a' LIKE 'A'", "PRAGMA foreign_keys"];
+    for _ in 0..4 {
+        let [_, like, foreign_keys] = reads.map(|sql| number(&world.primary, sql));
+        assert_eq!([like, foreign_keys], [Value::Integer(1), Value::Integer(1)]);
+    }
+}
+
 #[tokio::test]
 async fn reads_are_local_and_writes_go_to_the_primary() {
     let mut world = World::new();

@@ -120,9 +120,13 @@ impl Storage for Files {
         let Some(dataset) = self.dataset() else { return Err("it is not open".into()) };
         self.call(dataset.verify()).map_err(|error| error.to_string())?;
         dataset.verify_log().map_err(|error| error.to_string())?;
-        let content = self.read(Dataset::reader, |reader| sql::content(reader)).ok_or("it cannot be read")??;
+        let content = self
+            .read(Dataset::reader, |reader| sql::content(reader))
+            .ok_or("it cannot be read")??;
         content?;
-        let check = self.read(Dataset::reader, |reader| sql::integrity(reader)).ok_or("it cannot be read")??;
+        let check = self
+            .read(Dataset::reader, |reader| sql::integrity(reader))
+            .ok_or("it cannot be read")??;
         if check == "ok" { Ok(()) } else { Err(check) }
     }
 

@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use verge_dataset::{
-    CreateOptions, Dataset, Error, Header, Reader, Role, Seeding, Settings, Snapshot, Store, StoreConfig,
-    Subscription,
+    CreateOptions, Dataset, Error, Header, Reader, Role, Seeding, Settings, Snapshot, Store,
+    StoreConfig, Subscription,
 };
 use verge_replicate::Lineage;
 use verge_replicate::wire::{Segment, SegmentHeader, SnapshotHeader};
