@@ -21,6 +21,7 @@ pub use host::{
     SqlDatabase,
 };
 pub use javascript::{
-    answers_everywhere, engine_gaps, engine_name, heap_slack, prepare_process, set_process_limits,
+    answers_everywhere, engine_gaps, engine_name, heap_slack, limit_heap, prepare_process,
+    set_process_limits,
 };
 pub use transpile::transpile;

@@ -3,6 +3,8 @@
 //! is the only place where they are told apart, but for what isolates start from
 //! (`verge-snapshot`).
 
+use deno_core::v8::CreateParams;
+
 #[cfg(feature = "quickjs")]
 mod quickjs;
 #[cfg(not(feature = "quickjs"))]
@@ -31,6 +33,11 @@ pub fn engine_gaps() -> &'static [&'static str] {
 pub unsafe fn prepare_process() {
     // SAFETY: the caller promises the same.
     unsafe { engine::prepare_process() }
+}
+
+/// Isolates are made with this heap limit, bytes, and with room for new objects that fits it.
+pub fn limit_heap(params: CreateParams, heap: usize) -> CreateParams {
+    engine::limit_heap(params, heap)
 }
 
 /// Sets limits that hold for the whole process, once, before the first isolate.

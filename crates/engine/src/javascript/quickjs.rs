@@ -1,5 +1,7 @@
 use std::ffi::{CStr, c_char};
 
+use deno_core::v8::CreateParams;
+
 pub const GAPS: &[&str] = &[
     "it is many times slower",
     "array buffers count as heap, WebAssembly's memory is not counted",
@@ -32,6 +34,11 @@ pub unsafe fn prepare_process() {
 
 /// Its WebAssembly has no such limit.
 pub fn set_process_limits(_max_wasm_pages: u32) {}
+
+/// It has one heap for all objects.
+pub fn limit_heap(params: CreateParams, heap: usize) -> CreateParams {
+    params.heap_limits(0, heap)
+}
 
 /// QuickJS throws when it cannot grow a heap: enough to unwind by, once.
 pub fn heap_slack(asked_before: bool) -> usize {

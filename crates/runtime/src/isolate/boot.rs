@@ -50,8 +50,8 @@ impl Boot {
         let default_buffers = Limits::default().external_memory;
         let buffers = BufferBudget::new(usize::try_from(default_buffers).unwrap_or(usize::MAX));
         let params = v8::CreateParams::default()
-            .heap_limits(0, heap)
             .array_buffer_allocator(memory::allocator(&buffers).make_shared());
+        let params = verge_engine::limit_heap(params, heap);
         let engine = Engine {
             permissions: self.permissions.clone(),
             resolver: self.resolver.clone(),
