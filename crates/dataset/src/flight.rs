@@ -55,6 +55,14 @@ impl Flight {
         (count & 1 == 0).then_some(Calm(count))
     }
 
+    /// Begins a new calm without a commit: what was read in the one before is not gone on with.
+    /// For the writer; does nothing while a commit is on its way.
+    pub(crate) fn turn(&self) {
+        if !self.is_under_way() {
+            self.count.fetch_add(2, Ordering::SeqCst);
+        }
+    }
+
     pub(crate) fn is_under_way(&self) -> bool {
         self.count.load(Ordering::SeqCst) & 1 == 1
     }

@@ -236,7 +236,12 @@ impl Shared {
     /// Moves the `-wal` as far as readers at work allow.
     pub(crate) fn checkpoint(&self, core: &mut Core) -> Result<bool, Error> {
         self.pool.end_idle_reads();
-        core.checkpoint()
+        let moved = core.checkpoint();
+        // A read transaction that began meanwhile would keep the next commit from beginning the
+        // -wal anew; from now on they need only the database file.
+        self.flight.turn();
+        self.pool.end_idle_reads();
+        moved
     }
 
     fn checkpoint_if_due(&self, core: &mut Core) -> Result<(), Error> {
@@ -259,12 +264,10 @@ impl Shared {
         if free < settings.min_free_bytes {
             return Err(Error::DiskFull { free, needed: settings.min_free_bytes });
         }
-        if core.wal_bytes() >= settings.max_wal_bytes {
-            self.pool.end_idle_reads();
-            if !core.empty_wal()? {
-                let limit = settings.max_wal_bytes;
-                return Err(Error::Overloaded { what: "max_wal_bytes", limit });
-            }
+        let full = core.wal_bytes() >= settings.max_wal_bytes;
+        if full && !(self.checkpoint(core)? && core.empty_wal()?) {
+            let limit = settings.max_wal_bytes;
+            return Err(Error::Overloaded { what: "max_wal_bytes", limit });
         }
         Ok(())
     }

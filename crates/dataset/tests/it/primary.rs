@@ -249,6 +249,27 @@ async fn idle_steady_readers_hold_nothing_back() {
     checksum_holds(&dataset);
 }
 
+#[tokio::test]
+async fn a_steady_reader_that_is_out_during_a_checkpoint_does_not_keep_the_wal_growing() {
+    let node = Node::new();
+    let dataset = create(&node, 4096);
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    let wal = node.folder.path().join("app+main/db-wal");
+    let mut lengths = Vec::new();
+    for _ in 0..20 {
+        sql(&dataset, "INSERT INTO t VALUES (1)").await;
+        steady_count(&dataset);
+        let reader = dataset.steady_reader().unwrap();
+        assert!(!reader.is_autocommit());
+        reader.prepare_cached("SELECT count(*) FROM t").unwrap().exists([]).unwrap();
+        assert!(dataset.checkpoint().await.unwrap(), "it sees all there is");
+        drop(reader);
+        lengths.push(std::fs::metadata(&wal).unwrap().len());
+    }
+    assert_eq!(lengths[1], lengths[19], "begun anew each time: {lengths:?}");
+    checksum_holds(&dataset);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_steady_reader_beside_the_writer_sees_what_was_told() {
     let node = Node::new();
