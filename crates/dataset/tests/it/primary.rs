@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use verge_dataset::{BootTime, Dataset, Error, Role, WriteError, rusqlite};
+use verge_dataset::{BootTime, Dataset, Error, Role, Settings, WriteError, rusqlite};
 use verge_types::Position;
 
 use crate::harness::*;
@@ -192,6 +192,10 @@ async fn a_pinned_reader_keeps_its_snapshot_and_holds_back_the_checkpoint() {
     checksum_holds(&dataset);
 }
 
+fn small_wal() -> Settings {
+    Settings { max_wal_bytes: 64 << 10, checkpoint_bytes: 16 << 10, ..settings() }
+}
+
 /// A steady reader, used as such: what it shows, and whether it was in a transaction before.
 fn steady_count(dataset: &Dataset) -> (i64, bool) {
     let reader = dataset.steady_reader().unwrap();
@@ -223,12 +227,7 @@ async fn steady_readers_share_a_read_transaction_and_see_every_commit() {
 
 #[tokio::test]
 async fn idle_steady_readers_hold_nothing_back() {
-    let settings = verge_dataset::Settings {
-        max_wal_bytes: 64 << 10,
-        checkpoint_bytes: 16 << 10,
-        ..settings()
-    };
-    let node = Node::with(settings);
+    let node = Node::with(small_wal());
     let dataset = create(&node, 4096);
     sql(&dataset, "CREATE TABLE t(x)").await;
     for round in 0..100 {
@@ -301,12 +300,7 @@ async fn a_steady_reader_beside_the_writer_sees_what_was_told() {
 
 #[tokio::test]
 async fn a_wal_at_its_limit_refuses_writes_until_the_reader_is_gone() {
-    let settings = verge_dataset::Settings {
-        max_wal_bytes: 64 << 10,
-        checkpoint_bytes: 16 << 10,
-        ..settings()
-    };
-    let node = Node::with(settings);
+    let node = Node::with(small_wal());
     let dataset = create(&node, 4096);
     sql(&dataset, "CREATE TABLE t(x)").await;
     let reader = dataset.reader().unwrap();
