@@ -32,25 +32,20 @@ struct Lane {
 }
 
 impl Lane {
-    /// Goes on in the read transaction that was left open, if that still shows all there is;
-    /// begins one if nothing was committed since the last use, so that a next use seems likely.
-    fn steady(&mut self, flight: &Flight) {
+    /// Before a use; a steady one goes on in the read transaction that was left open, if that
+    /// still shows all there is. `false`: not usable any more.
+    fn wake(&mut self, steady: bool, flight: &Flight) -> bool {
         let unchanged = self.seen.is_some() && self.seen == flight.calm();
-        if !unchanged {
-            self.end_read();
-        } else if !self.open {
-            // Without it, each statement has a read transaction of its own.
-            self.open = execute(&self.db, "BEGIN");
+        if !(steady && unchanged) {
+            return self.end_read();
         }
+        // Nothing was committed since the last use, so that a next use seems likely. If it does
+        // not begin, each statement has a read transaction of its own.
+        self.open = self.open || execute(&self.db, "BEGIN");
+        true
     }
 
-    /// Not usable any more if `false`.
-    fn end_read(&mut self) -> bool {
-        self.open = false;
-        self.db.is_autocommit() || execute(&self.db, "ROLLBACK")
-    }
-
-    /// After a use. Not usable any more if `false`.
+    /// After a use. `false`: not usable any more.
     fn rest(&mut self, flight: &Flight) -> bool {
         let now = flight.calm();
         // The transaction began somewhere between the two looks, so it shows this state.
@@ -58,6 +53,12 @@ impl Lane {
         self.seen = now;
         // One that its user left open would pin the -wal.
         shows_all || self.end_read()
+    }
+
+    /// `false`: it is still open, and would show what is old.
+    fn end_read(&mut self) -> bool {
+        self.open = false;
+        self.db.is_autocommit() || execute(&self.db, "ROLLBACK")
     }
 }
 
@@ -78,7 +79,16 @@ struct Lanes {
     refused: bool,
 }
 
+impl Lanes {
+    /// Under the lock: whoever drains the pool must not find it open.
+    fn close(&mut self, lane: Lane) {
+        self.all.retain(|watched| !Arc::ptr_eq(watched, &lane.watched));
+        drop(lane);
+    }
+}
+
 pub(crate) struct Pool {
+    flight: Arc<Flight>,
     path: PathBuf,
     vfs: Option<String>,
     cache_kib: u32,
@@ -89,8 +99,9 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(path: PathBuf, config: &StoreConfig) -> Self {
+    pub(crate) fn new(path: PathBuf, config: &StoreConfig, flight: Arc<Flight>) -> Self {
         Self {
+            flight,
             path,
             vfs: config.vfs.clone(),
             cache_kib: config.settings.cache_kib,
@@ -101,9 +112,8 @@ impl Pool {
         }
     }
 
-    /// A lane without an open transaction, or a steady one.
-    fn check_out(&self, steady: Option<&Flight>) -> Result<Lane, Error> {
-        let idle = {
+    fn check_out(&self, steady: bool) -> Result<Lane, Error> {
+        {
             let mut lanes = self.lanes.lock();
             if lanes.refused {
                 return Err(Error::Closed);
@@ -112,20 +122,23 @@ impl Pool {
                 return Err(Error::Overloaded { what: "max_readers", limit: self.max as u64 });
             }
             lanes.out += 1;
-            lanes.idle.pop()
-        };
-        let mut lane = match idle {
-            Some(lane) => lane,
-            None => self.open().inspect_err(|_| self.lanes.lock().out -= 1)?,
-        };
-        match steady {
-            Some(flight) => lane.steady(flight),
-            None if lane.open => _ = lane.end_read(),
-            None => {}
         }
+        let lane = self.woken(steady).inspect_err(|_| self.lanes.lock().out -= 1)?;
         let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         lane.watched.since.store(now.saturating_add(1), Ordering::Release);
         Ok(lane)
+    }
+
+    /// An idle lane that is usable, or a new one.
+    fn woken(&self, steady: bool) -> Result<Lane, Error> {
+        loop {
+            let idle = self.lanes.lock().idle.pop();
+            let Some(mut lane) = idle else { return self.open() };
+            if lane.wake(steady, &self.flight) {
+                return Ok(lane);
+            }
+            self.lanes.lock().close(lane);
+        }
     }
 
     fn open(&self) -> Result<Lane, Error> {
@@ -136,24 +149,27 @@ impl Pool {
         Ok(Lane { db, watched, seen: None, open: false })
     }
 
-    fn check_in(&self, mut lane: Lane, flight: &Flight) {
+    fn check_in(&self, mut lane: Lane) {
         lane.watched.since.store(0, Ordering::Release);
-        let usable = lane.rest(flight);
+        let usable = lane.rest(&self.flight);
         let mut lanes = self.lanes.lock();
         lanes.out -= 1;
         if usable && !lanes.refused && lanes.idle.len() < self.max_idle {
             lanes.idle.push(lane);
         } else {
-            lanes.all.retain(|watched| !Arc::ptr_eq(watched, &lane.watched));
-            // Closed under the lock: whoever drains the pool must not find it open.
-            drop(lane);
+            lanes.close(lane);
         }
     }
 
     /// Ends the read transactions that steady readers left open.
     pub(crate) fn end_idle_reads(&self) {
-        for lane in self.lanes.lock().idle.iter_mut().filter(|lane| lane.open) {
-            lane.end_read();
+        let mut lanes = self.lanes.lock();
+        for mut lane in std::mem::take(&mut lanes.idle) {
+            if lane.end_read() {
+                lanes.idle.push(lane);
+            } else {
+                lanes.close(lane);
+            }
         }
     }
 
@@ -207,8 +223,8 @@ impl Reader {
     pub(crate) fn check_out(shared: &Arc<Shared>, steady: bool) -> Result<Self, Error> {
         // Before the check-out: a failure from then on ends the reader.
         let failures = shared.failures();
-        let lane = shared.pool.check_out(steady.then_some(&*shared.flight));
-        let lane = lane.map_err(|error| shared.failure().unwrap_or(error))?;
+        let lane =
+            shared.pool.check_out(steady).map_err(|error| shared.failure().unwrap_or(error))?;
         Ok(Self { lane: Some(lane), shared: shared.clone(), failures })
     }
 
@@ -240,7 +256,7 @@ impl Deref for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
-            self.shared.pool.check_in(lane, &self.shared.flight);
+            self.shared.pool.check_in(lane);
         }
     }
 }
@@ -285,5 +301,48 @@ impl Glimpse {
             return Err(failure.unwrap_or(Error::Failed("what was read was not kept".into())));
         }
         Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+    use super::*;
+    use crate::{CreateOptions, Dataset, Store};
+
+    fn count(dataset: &Dataset) -> i64 {
+        let reader = dataset.steady_reader().unwrap();
+        reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    }
+
+    async fn write(dataset: &Dataset, sql: &'static str) {
+        dataset.write(|db: &Connection| db.execute_batch(sql)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_read_transaction_that_cannot_be_ended_is_not_read_in_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreConfig::new(folder.path())).unwrap();
+        let dataset = store.create(&"d".parse().unwrap(), CreateOptions::default()).unwrap();
+        write(&dataset, "CREATE TABLE t(x)").await;
+        for expected in 1..5 {
+            count(&dataset);
+            count(&dataset);
+            let mut reader = dataset.steady_reader().unwrap();
+            let lane = reader.lane.as_mut().unwrap();
+            assert!(lane.open);
+            let stays_open = |context: AuthContext<'_>| match context.action {
+                AuthAction::Transaction { .. } => Authorization::Deny,
+                _ => Authorization::Allow,
+            };
+            lane.db.authorizer(Some(stays_open)).unwrap();
+            drop(reader);
+            write(&dataset, "INSERT INTO t VALUES (1)").await;
+            if expected % 2 == 0 {
+                assert!(dataset.checkpoint().await.unwrap());
+            }
+            assert_eq!(count(&dataset), expected);
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Shared {
             config: config.clone(),
             page_size: core.state.page_size,
             queue: Queue::default(),
-            pool: Pool::new(layout.db(), config),
+            pool: Pool::new(layout.db(), config, flight.clone()),
             duty: Mutex::new((core.state.duty, core.state.epoch)),
             head: Mutex::new(head),
             position: watch::Sender::new(head.position),

@@ -35,9 +35,7 @@ pub trait Home: Send + Sync + 'static {
     fn reader(&self) -> Result<Self::Reader, SqlError>;
     /// A reader for one short read, which may find itself in a read transaction that shows all
     /// there is.
-    fn steady_reader(&self) -> Result<Self::Reader, SqlError> {
-        self.reader()
-    }
+    fn steady_reader(&self) -> Result<Self::Reader, SqlError>;
     /// Whether a read that begins now may see commits that the disk has not got yet, and so has to
     /// wait for it.
     fn is_settling(&self) -> bool;
