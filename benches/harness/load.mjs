@@ -39,10 +39,12 @@ export async function connection(port) {
   const socket = connect(port, "127.0.0.1");
   await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
   socket.setNoDelay(true);
+  socket.setTimeout(30_000, () => socket.destroy(new Error(`port ${port}: no answer in 30 s`)));
   let pending;
   let got = "";
-  const fail = (error) => pending?.reject(error ?? new Error(`port ${port}: the connection ended`));
-  socket.on("error", fail).on("close", () => fail());
+  const fail = (error) => pending?.reject(error);
+  const ended = () => new Error(`port ${port}: the connection ended`);
+  socket.on("error", fail).on("close", () => fail(ended()));
   socket.on("data", (bytes) => {
     got += bytes.latin1Slice();
     const head = got.indexOf("\r\n\r\n");
@@ -59,6 +61,7 @@ export async function connection(port) {
   return {
     get: (path) =>
       new Promise((resolve, reject) => {
+        if (socket.destroyed) return reject(ended());
         pending = { resolve, reject, begun: performance.now() };
         socket.write(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n\r\n`);
       }),
