@@ -16,7 +16,6 @@ use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::genesis::is_page_size;
 use crate::layout::Layout;
-use crate::log::LogReader;
 use crate::reader::Reader;
 use crate::state::{Duty, State};
 use crate::store::Store;
@@ -81,28 +80,14 @@ impl Dataset {
 }
 
 impl Dataset {
-    /// Reads the kept log through: how many segments hold, each going on where the one before it
-    /// ends. On the caller's thread.
+    /// Reads the kept log through, until what is durable now: how many segments hold, each going on
+    /// where the one before it ends. On the caller's thread, beside writes and retention.
     ///
     /// # Errors
     /// `Corrupt` at the first that does not.
     pub fn verify_log(&self) -> Result<u64, Error> {
         let log = self.shared.log_index.lock().clone();
-        let mut reader = LogReader::new(log.clone(), log.base())?;
-        let (mut count, mut before) = (0, None);
-        while let Some((header, bytes)) = reader.next_segment()? {
-            if header.is_large() {
-                // Only its record's hash was checked.
-                reader.stored(&header, &bytes)?.each_page(|_, _| Ok(()))?;
-            }
-            if before.is_some_and(|before| before != header.checksum_before) {
-                let why = format!("the checksums before and after {} differ", header.position);
-                return Err(Error::corrupt("the log", why));
-            }
-            before = Some(header.checksum_after);
-            count += 1;
-        }
-        Ok(count)
+        log.verify(log.base(), log.end())
     }
 }
 

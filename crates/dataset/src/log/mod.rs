@@ -8,6 +8,7 @@
 mod open;
 mod reader;
 mod record;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -95,6 +96,11 @@ impl LogIndex {
         self.files.lock().base
     }
 
+    /// The last durable segment.
+    pub(crate) fn end(&self) -> Position {
+        self.files.lock().end
+    }
+
     /// Durable bytes of the files that begin after `position`.
     pub(crate) fn bytes_after(&self, position: Position) -> u64 {
         let files = self.files.lock();
@@ -122,7 +128,7 @@ impl Log {
     }
 
     pub(crate) fn end(&self) -> Position {
-        self.index.files.lock().end
+        self.index.end()
     }
 
     /// Appends segments that follow each other and the log's end, and makes them durable. On
