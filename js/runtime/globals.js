@@ -27,8 +27,8 @@ const headers = load("ext:deno_fetch/20_headers.js");
 const formData = load("ext:deno_fetch/21_formdata.js");
 const performance = load("ext:deno_web/15_performance.js");
 const messagePort = load("ext:deno_web/13_message_port.js");
-// Brands CryptoKeys for node:crypto; must run before the crypto script.
-load("ext:deno_node/internal/crypto/constants.ts");
+// Brands CryptoKeys for node:crypto, if it is there; must run before the crypto script.
+if (core.ops.TCPWrap !== undefined) load("ext:deno_node/internal/crypto/constants.ts");
 const crypto = load("ext:deno_crypto/00_crypto.js");
 
 const urlPattern = lazily("ext:deno_web/01_urlpattern.js");

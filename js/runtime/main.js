@@ -25,7 +25,7 @@ import { Response, WebSocketPair } from "ext:verge_engine/websocket_pair.js";
 import "ext:verge_engine/workers_crypto.js";
 
 const { Error, ObjectDefineProperty, ObjectSetPrototypeOf } = primordials;
-const { op_verge_module_data, op_verge_wasm_module } = core.ops;
+const { op_set_wasm_streaming_callback, op_verge_module_data, op_verge_wasm_module } = core.ops;
 
 const USER_AGENT = "Cloudflare-Workers";
 
@@ -121,8 +121,11 @@ internals.__nodeBootstrapArgs = {
   nodeDebug: "",
 };
 
+// The two functions in parentheses run before an app's first line, while somebody waits. By
+// that sign V8 compiles them when this file is, and so they are in the snapshot compiled.
+
 /** `WebAssembly.Memory` that cannot be shared. */
-function memoryOfOneIsolate(Memory) {
+const memoryOfOneIsolate = (function memoryOfOneIsolate(Memory) {
   const ofOneIsolate = new Proxy(Memory, {
     construct(target, args, newTarget) {
       const { initial, maximum, shared, address } = args[0] ?? {};
@@ -141,10 +144,10 @@ function memoryOfOneIsolate(Memory) {
     configurable: true,
   });
   return ofOneIsolate;
-}
+});
 
 /** Runs once in an isolate that was claimed for an app, before the app's first line. */
-function install(config) {
+const install = (function install(config) {
   // V8 adds to the global object when it makes a context from the snapshot, so what takes
   // from it comes after.
   delete Intl.v8BreakIterator;
@@ -155,7 +158,7 @@ function install(config) {
   ObjectSetPrototypeOf(globalThis, ServiceWorkerGlobalScope.prototype);
   installEnv(config.bindings);
   // Kept by the isolate and not by the snapshot.
-  core.setWasmStreamingCallback((source, rid) =>
+  op_set_wasm_streaming_callback((source, rid) =>
     core.loadExtScript("ext:deno_fetch/26_fetch.js").handleWasmStreaming(source, rid)
   );
   // The engine's own `Deno` reaches every op; what an app may see instead is its own.
@@ -169,7 +172,7 @@ function install(config) {
       enumerable: false,
     });
   }
-}
+});
 
 const modules = {
   data: (path) => op_verge_module_data(path).buffer,

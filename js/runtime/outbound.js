@@ -75,8 +75,8 @@ const UV_EACCES = -13;
 
 // Node's sockets connect through these two methods and no other way. They stay as they are
 // set here: only methods with fast calls are made anew when an isolate comes from the
-// snapshot.
-for (const name of ["connect", "connect6"]) {
+// snapshot. Without Node's modules there is no such class.
+for (const name of TCPWrap === undefined ? [] : ["connect", "connect6"]) {
   const connect = TCPWrap.prototype[name];
   TCPWrap.prototype[name] = function (request, address, port) {
     const words = op_verge_socket_refusal(address, port);

@@ -1,5 +1,6 @@
-//! The one list of extensions. Its order is part of the snapshot's format: the snapshot and
-//! every isolate made from it must agree, which is why both come from here.
+//! The lists of extensions, one for each [`Surface`]. Their order is part of the snapshots'
+//! format: a snapshot and every isolate made from it must agree, which is why both come from
+//! here.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::ops::{
     digest, html_rewriter, log, modules, outbound, request, respond, services, sql,
     sql_transaction, unavailable, websocket,
 };
-use crate::{Exchanges, Outbound};
+use crate::{Exchanges, Outbound, trim};
 
 deno_core::extension!(
     verge_engine,
@@ -184,58 +185,78 @@ pub struct Engine {
     pub blobs: Arc<dyn deno_web::BlobStoreTrait>,
 }
 
+/// Which built-ins an isolate has. What is not in its snapshot need not be made with it: more
+/// than half of all ops, of which each is five objects of the heap, serve Node's modules only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// The APIs of the web and of Workers.
+    Web,
+    /// The same, and Node's modules.
+    Node,
+}
+
 /// The extensions for the snapshot's build script: JavaScript is evaluated, no state is made.
-pub fn for_snapshot() -> Vec<Extension> {
-    vec![
+pub fn for_snapshot(surface: Surface) -> Vec<Extension> {
+    let mut list = vec![
         deno_telemetry::deno_telemetry::lazy_init(),
         deno_webidl::deno_webidl::lazy_init(),
-        deno_web::deno_web::lazy_init(),
+        trim::web(deno_web::deno_web::lazy_init()),
         deno_fetch::deno_fetch::lazy_init(),
         deno_websocket::deno_websocket::lazy_init(),
         deno_crypto::deno_crypto::lazy_init(),
-        deno_net::deno_net::lazy_init(),
+        trim::net(deno_net::deno_net::lazy_init()),
         deno_tls::deno_tls::lazy_init(),
-        deno_io::deno_io::lazy_init(),
-        deno_fs::deno_fs::lazy_init(),
-        deno_os::deno_os::lazy_init(),
-        deno_process::deno_process::lazy_init(),
-        deno_node_crypto::deno_node_crypto::lazy_init(),
-        outbound::harden(deno_node::deno_node::lazy_init::<NoPackages, NoPackages, RealSys>()),
-        verge_engine::init(),
-    ]
+    ];
+    if surface == Surface::Node {
+        list.extend([
+            deno_io::deno_io::lazy_init(),
+            deno_fs::deno_fs::lazy_init(),
+            deno_os::deno_os::lazy_init(),
+            deno_process::deno_process::lazy_init(),
+            deno_node_crypto::deno_node_crypto::lazy_init(),
+            trim::node(deno_node::deno_node::lazy_init::<NoPackages, NoPackages, RealSys>()),
+        ]);
+    }
+    list.push(trim::verge(verge_engine::init(), surface));
+    list
 }
 
-/// The extensions for an isolate made from the snapshot.
-pub fn for_runtime(engine: &Engine) -> Vec<Extension> {
-    let fs: deno_fs::FileSystemRc = Rc::new(deno_fs::RealFs);
+/// The extensions for an isolate made from the snapshot of the same surface.
+pub fn for_runtime(engine: &Engine, surface: Surface) -> Vec<Extension> {
     let fetch = deno_fetch::Options {
         user_agent: concat!("verge/", env!("CARGO_PKG_VERSION")).to_owned(),
         root_cert_store_provider: engine.roots.clone(),
         resolver: engine.resolver.clone(),
         ..Default::default()
     };
-    vec![
+    let mut list = vec![
         deno_telemetry::deno_telemetry::init(),
         deno_webidl::deno_webidl::init(),
-        deno_web::deno_web::init(
+        trim::web(deno_web::deno_web::init(
             engine.blobs.clone(),
             None,
             false,
             deno_web::InMemoryBroadcastChannel::default(),
-        ),
+        )),
         deno_fetch::deno_fetch::init(fetch),
         deno_websocket::deno_websocket::init(),
         deno_crypto::deno_crypto::init(None),
-        deno_net::deno_net::init(engine.roots.clone(), None),
+        trim::net(deno_net::deno_net::init(engine.roots.clone(), None)),
         deno_tls::deno_tls::init(),
-        deno_io::deno_io::init(None),
-        deno_fs::deno_fs::init(fs.clone()),
-        deno_os::deno_os::init(None),
-        deno_process::deno_process::init(None),
-        deno_node_crypto::deno_node_crypto::init(),
-        outbound::harden(deno_node::deno_node::init::<NoPackages, NoPackages, RealSys>(None, fs)),
-        verge_engine::init(),
-    ]
+    ];
+    if surface == Surface::Node {
+        let fs: deno_fs::FileSystemRc = Rc::new(deno_fs::RealFs);
+        list.extend([
+            deno_io::deno_io::init(None),
+            deno_fs::deno_fs::init(fs.clone()),
+            deno_os::deno_os::init(None),
+            deno_process::deno_process::init(None),
+            deno_node_crypto::deno_node_crypto::init(),
+            trim::node(deno_node::deno_node::init::<NoPackages, NoPackages, RealSys>(None, fs)),
+        ]);
+    }
+    list.push(trim::verge(verge_engine::init(), surface));
+    list
 }
 
 /// Puts what the ops need into a fresh isolate's state.

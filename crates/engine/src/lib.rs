@@ -1,8 +1,8 @@
-//! The engine: Deno's host APIs and Verge's own ops as one list of extensions.
+//! The engine: Deno's host APIs and Verge's own ops as lists of extensions.
 //!
-//! Two crates need exactly the same list: `verge-snapshot`, whose build script evaluates the
-//! JavaScript side into the start-up snapshot, and `verge-runtime`, which makes isolates from
-//! it. What an op may reach is in [`Host`]; nothing here opens a socket or a file by itself.
+//! Two crates need exactly the same lists: `verge-snapshot`, whose build script evaluates the
+//! JavaScript side into the start-up snapshots, and `verge-runtime`, which makes isolates from
+//! them. What an op may reach is in [`Host`]; nothing here opens a socket or a file by itself.
 
 mod exchange;
 mod extensions;
@@ -13,15 +13,16 @@ mod ops;
 mod sql;
 pub mod stack;
 mod transpile;
+mod trim;
 
 pub use exchange::{Answer, Answered, Courier, Exchange, ExchangeId, Exchanges, Reply};
-pub use extensions::{Engine, for_runtime, for_snapshot, prepare};
+pub use extensions::{Engine, Surface, for_runtime, for_snapshot, prepare};
 pub use host::{
     Callee, Host, LongOp, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,
     SqlDatabase,
 };
 pub use javascript::{
-    answers_everywhere, engine_gaps, engine_name, heap_slack, limit_heap, prepare_process,
-    set_process_limits,
+    answers_everywhere, engine_gaps, engine_name, heap_slack, limit_heap, prepare_engine,
+    prepare_process, prepare_snapshots,
 };
 pub use transpile::transpile;

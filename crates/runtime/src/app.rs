@@ -15,10 +15,11 @@ use verge_types::{
     RequestContext, Service, ServiceTarget,
 };
 
-use crate::code_cache::CodeCache;
+use crate::code_cache::CodeCaches;
 use crate::event::{Claim, Command, Event, Target};
 use crate::isolate::IsolateRef;
 use crate::limits::cpu::Restless;
+use crate::needs::Needs;
 use crate::runtime::Inner;
 
 /// A request is tried on so many isolates before it is given up.
@@ -42,9 +43,10 @@ pub struct App {
     runtime: Arc<Inner>,
     name: AppName,
     deployment: Arc<Deployment>,
+    needs: Needs,
     limits: Limits,
     host: Arc<Host>,
-    code_cache: Arc<CodeCache>,
+    code_caches: Arc<CodeCaches>,
     restless: Arc<Restless>,
     meter: Option<Arc<AppIsolates>>,
     this: Weak<App>,
@@ -96,10 +98,11 @@ impl App {
             meter,
             runtime,
             name,
+            needs: Needs::of(&deployment),
             deployment,
             limits,
             host,
-            code_cache: Arc::default(),
+            code_caches: Arc::default(),
             restless: Arc::default(),
             this: this.clone(),
             isolates: Mutex::default(),
@@ -167,9 +170,9 @@ impl App {
         let asked = Instant::now();
         let pool = &self.runtime.pool;
         let isolate = if self.limits.heap == pool.heap() {
-            pool.take()
+            pool.take(self.needs.surface)
         } else {
-            pool.take_with_heap(self.limits.heap)
+            pool.take_with_heap(self.limits.heap, self.needs.surface)
         };
         let (isolate, start) = isolate.map_err(|error| {
             Fault::new("isolate_failed", Blame::Platform, 503, "No isolate could be started")
@@ -180,8 +183,9 @@ impl App {
             app: self.this.clone(),
             host: self.host.clone(),
             deployment: self.deployment.clone(),
+            needs: self.needs,
             limits: self.limits.clone(),
-            code_cache: self.code_cache.clone(),
+            code_caches: self.code_caches.clone(),
             restless: self.restless.clone(),
             meter: self.meter.clone(),
             asked,

@@ -6,8 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use verge_engine::Surface;
 
-/// Code cache of one deployment, by module URL.
+/// The code caches of one deployment: V8 refuses code from an isolate of another snapshot.
+#[derive(Default)]
+pub(crate) struct CodeCaches {
+    web: Arc<CodeCache>,
+    node: Arc<CodeCache>,
+}
+
+impl CodeCaches {
+    /// The one for isolates that start from the snapshot of `surface`.
+    pub fn of(&self, surface: Surface) -> &Arc<CodeCache> {
+        match surface {
+            Surface::Web => &self.web,
+            Surface::Node => &self.node,
+        }
+    }
+}
+
+/// Compiled code by module URL.
 #[derive(Default)]
 pub(crate) struct CodeCache {
     code: RwLock<HashMap<String, Arc<[u8]>>>,

@@ -10,8 +10,9 @@ use verge_telemetry::{AppIsolates, IsolateStart};
 use verge_types::{Body, Deployment, Fault, Limits, RequestContext, ServiceTarget};
 
 use crate::app::App;
-use crate::code_cache::CodeCache;
+use crate::code_cache::CodeCaches;
 use crate::limits::cpu::Restless;
+use crate::needs::Needs;
 
 /// Which part of the app an event is for.
 pub(crate) enum Target {
@@ -41,8 +42,9 @@ pub(crate) struct Claim {
     pub app: std::sync::Weak<App>,
     pub host: Arc<Host>,
     pub deployment: Arc<Deployment>,
+    pub needs: Needs,
     pub limits: Limits,
-    pub code_cache: Arc<CodeCache>,
+    pub code_caches: Arc<CodeCaches>,
     pub restless: Arc<Restless>,
     pub meter: Option<Arc<AppIsolates>>,
     /// When the isolate was asked for.

@@ -12,6 +12,7 @@ mod event;
 mod isolate;
 mod limits;
 mod module_loader;
+mod needs;
 mod pool;
 mod runtime;
 mod urgency;

@@ -15,6 +15,7 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 use rustc_hash::FxHasher;
+use verge_engine::Surface;
 use verge_engine::stack::ROOT;
 use verge_types::{Deployment, Module, ModuleKind};
 
@@ -34,6 +35,7 @@ pub(crate) struct DeploymentLoader {
 
 struct Claimed {
     deployment: Arc<Deployment>,
+    surface: Surface,
     by_path: HashMap<String, usize>,
     code_cache: Option<Arc<CodeCache>>,
 }
@@ -54,7 +56,12 @@ pub(crate) fn url_of(path: &str) -> Result<ModuleSpecifier, JsErrorBox> {
 
 impl DeploymentLoader {
     /// Binds the loader to a deployment. A second call changes nothing.
-    pub fn claim(&self, deployment: Arc<Deployment>, code_cache: &Arc<CodeCache>) {
+    pub fn claim(
+        &self,
+        deployment: Arc<Deployment>,
+        surface: Surface,
+        code_cache: &Arc<CodeCache>,
+    ) {
         let by_path = deployment
             .modules
             .iter()
@@ -65,11 +72,19 @@ impl DeploymentLoader {
             })
             .collect();
         let code_cache = CodeCache::for_isolate(code_cache);
-        let _ = self.claimed.set(Claimed { deployment, by_path, code_cache });
+        let _ = self.claimed.set(Claimed { deployment, surface, by_path, code_cache });
     }
 
     fn code_cache(&self) -> Option<&CodeCache> {
         self.claimed.get()?.code_cache.as_deref()
+    }
+
+    fn resolve_builtin(&self, name: &str) -> ModuleResolveResponse {
+        match self.claimed.get().map(|claimed| claimed.surface) {
+            Some(Surface::Web) => Err(unseen(name)),
+            _ => ModuleSpecifier::parse(&format!("node:{name}"))
+                .map_err(|error| JsErrorBox::type_error(error.to_string())),
+        }
     }
 
     fn resolve_in_app(&self, specifier: &str, referrer: &str) -> ModuleResolveResponse {
@@ -87,6 +102,14 @@ impl DeploymentLoader {
     }
 }
 
+fn unseen(name: &str) -> JsErrorBox {
+    JsErrorBox::type_error(format!(
+        "The built-in module \"node:{name}\" is not available in this app: nothing in its sources \
+         showed that it would be imported when it was deployed. Name it in a plain import, such \
+         as import(\"node:{name}\")"
+    ))
+}
+
 fn not_found(specifier: &str, referrer: &str) -> JsErrorBox {
     JsErrorBox::type_error(format!(
         "Cannot find module \"{specifier}\" imported from {}: it is not part of the deployment",
@@ -94,7 +117,8 @@ fn not_found(specifier: &str, referrer: &str) -> JsErrorBox {
     ))
 }
 
-fn is_builtin(name: &str) -> bool {
+/// Whether Node has a module of this name, without its `node:`.
+pub(crate) fn is_builtin(name: &str) -> bool {
     deno_node::is_builtin_node_module(name)
 }
 
@@ -121,14 +145,14 @@ impl ModuleLoader for DeploymentLoader {
         }
         if let Some(name) = specifier.strip_prefix("node:") {
             if is_builtin(name) {
-                return parse(specifier);
+                return self.resolve_builtin(name);
             }
             return Err(JsErrorBox::type_error(format!(
                 "There is no built-in module \"{specifier}\""
             )));
         }
         if is_builtin(specifier) {
-            return parse(&format!("node:{specifier}"));
+            return self.resolve_builtin(specifier);
         }
         if specifier == "cloudflare:workers" {
             return parse(WORKERS_INSIDE);

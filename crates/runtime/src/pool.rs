@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use verge_engine::Surface;
 use verge_telemetry::IsolateStart;
 
 use crate::isolate::{self, Boot, IsolateRef};
 
 const REFILL_DELAY: Duration = Duration::from_millis(10);
 
-/// A few booted, unclaimed isolates of one heap size.
+/// A few booted, unclaimed isolates of one heap size. They have all built-ins, for any app.
 pub(crate) struct Pool {
     boot: Arc<Boot>,
     want: usize,
@@ -29,12 +30,15 @@ impl Pool {
         self.boot.heap
     }
 
-    /// A booted isolate if there is one, else one that is booting.
-    pub fn take(&self) -> io::Result<(IsolateRef, IsolateStart)> {
+    /// A booted isolate if there is one, else one that is booting, with what `surface` has.
+    pub fn take(&self, surface: Surface) -> io::Result<(IsolateRef, IsolateStart)> {
         let ready = self.ready.lock().pop();
         match ready {
             Some(isolate) => Ok((isolate, IsolateStart::pooled)),
-            None => Ok((isolate::spawn(self.boot.clone(), Duration::ZERO)?, IsolateStart::cold)),
+            None => {
+                let isolate = isolate::spawn(self.boot.clone(), surface, Duration::ZERO)?;
+                Ok((isolate, IsolateStart::cold))
+            }
         }
     }
 
@@ -47,14 +51,18 @@ impl Pool {
     fn fill(&self, delay: Duration) -> io::Result<()> {
         let missing = self.want.saturating_sub(self.ready.lock().len());
         for _ in 0..missing {
-            let isolate = isolate::spawn(self.boot.clone(), delay)?;
+            let isolate = isolate::spawn(self.boot.clone(), Surface::Node, delay)?;
             self.ready.lock().push(isolate);
         }
         Ok(())
     }
 
     /// One isolate outside the pool, for an app whose heap limit is not the pool's.
-    pub fn take_with_heap(&self, heap: u64) -> io::Result<(IsolateRef, IsolateStart)> {
+    pub fn take_with_heap(
+        &self,
+        heap: u64,
+        surface: Surface,
+    ) -> io::Result<(IsolateRef, IsolateStart)> {
         let boot = &self.boot;
         let boot = Arc::new(Boot {
             permissions: boot.permissions.clone(),
@@ -63,6 +71,6 @@ impl Pool {
             roots: boot.roots.clone(),
             heap,
         });
-        Ok((isolate::spawn(boot, Duration::ZERO)?, IsolateStart::cold))
+        Ok((isolate::spawn(boot, surface, Duration::ZERO)?, IsolateStart::cold))
     }
 }

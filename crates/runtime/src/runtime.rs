@@ -133,7 +133,7 @@ fn proxy_variable() -> Option<&'static str> {
 fn init_engine() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        verge_engine::set_process_limits(MAX_WASM_PAGES);
+        verge_engine::prepare_engine(MAX_WASM_PAGES);
         // V8 starts its helpers, which collect garbage and compile beside the isolates.
         patiently(|| JsRuntime::init_platform(None));
         fatal::install();

@@ -1,7 +1,14 @@
-//! The start-up snapshot and the sources it left out. Made by this crate's build script from
+//! The start-up snapshots and the sources they left out. Made by this crate's build script from
 //! the extensions of `verge-engine`; an isolate must be given the same list.
 
-include!(concat!(env!("OUT_DIR"), "/lazy_sources.rs"));
+/// What isolates of one surface start from.
+pub struct Start {
+    /// The heap of a fresh isolate, with everything evaluated that does not depend on an app.
+    pub snapshot: &'static [u8],
+    /// Scripts and modules, by specifier, that are evaluated when first asked for.
+    pub scripts: &'static [(&'static str, &'static str)],
+    pub modules: &'static [(&'static str, &'static str)],
+}
 
-/// The heap of a fresh isolate, with everything evaluated that does not depend on an app.
-pub static SNAPSHOT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snapshot.bin"));
+pub static WEB: Start = include!(concat!(env!("OUT_DIR"), "/web/start.rs"));
+pub static NODE: Start = include!(concat!(env!("OUT_DIR"), "/node/start.rs"));

@@ -40,9 +40,15 @@ pub fn limit_heap(params: CreateParams, heap: usize) -> CreateParams {
     engine::limit_heap(params, heap)
 }
 
-/// Sets limits that hold for the whole process, once, before the first isolate.
-pub fn set_process_limits(max_wasm_pages: u32) {
-    engine::set_process_limits(max_wasm_pages);
+/// To be called before snapshots are made, of which isolates are to live in one process.
+pub fn prepare_snapshots() {
+    engine::prepare_snapshots();
+}
+
+/// Sets the engine up for the whole process, once, before the first isolate. `max_wasm_pages`
+/// is the largest WebAssembly memory, in pages of 64 KiB.
+pub fn prepare_engine(max_wasm_pages: u32) {
+    engine::prepare_engine(max_wasm_pages);
 }
 
 /// Bytes that a heap at its limit may still grow by while its isolate is being ended.

@@ -33,7 +33,9 @@ pub unsafe fn prepare_process() {
 }
 
 /// Its WebAssembly has no such limit.
-pub fn set_process_limits(_max_wasm_pages: u32) {}
+pub fn prepare_snapshots() {}
+
+pub fn prepare_engine(_max_wasm_pages: u32) {}
 
 /// It has one heap for all objects.
 pub fn limit_heap(params: CreateParams, heap: usize) -> CreateParams {

@@ -1,19 +1,15 @@
-//! Sockets of `node:net`, held to where apps may connect to, and what of Node's sockets is
-//! not for apps at all: listening, UDP, Unix sockets, and taking over the process's files.
+//! Sockets of `node:net`, held to where apps may connect to.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-// Not public API; the exact pin of `deno_core` makes it safe to use.
-use deno_core::_ops::OpMethodDecl;
-use deno_core::{Extension, OpDecl, OpState, op2};
+use deno_core::{OpState, op2};
 use deno_net::ops::NetPermToken;
 use verge_telemetry::{Level, LogRecord};
 
 use super::host;
-use super::unavailable::op_verge_unavailable;
 use crate::host::{LookupFailure, Outbound};
 
 /// libuv's code for a name that does not exist.
@@ -86,48 +82,4 @@ fn warn(state: &OpState, text: &str) {
         request: None,
         message: text.to_owned(),
     });
-}
-
-/// Methods of Node's handles that apps do not have. `open` takes over a file descriptor of
-/// the process, whoever it belongs to.
-const REFUSED: &[(&str, &[&str])] = &[
-    ("TCPWrap", &["open", "openFromRid", "fdForIpc", "bind", "bindWithFlags", "bind6", "listen"]),
-    ("PipeWrap", &["open", "fdForIpc", "bind", "listen", "connect", "fchmod"]),
-];
-/// Handles that apps cannot even make.
-const NO_HANDLE: &[&str] = &["TTY", "WasiContext"];
-
-fn without(decl: &OpMethodDecl) -> OpMethodDecl {
-    let refuse = |op: OpDecl| op.with_implementation_from(&op_verge_unavailable());
-    let mut decl = *decl;
-    let refused = REFUSED.iter().find(|(class, _)| *class == decl.name.0).map(|(_, ops)| *ops);
-    if let Some(refused) = refused {
-        let methods: Vec<OpDecl> = decl
-            .methods
-            .iter()
-            .map(|op| if refused.contains(&op.name) { refuse(*op) } else { *op })
-            .collect();
-        // Made once a process, and as long-lived as the table it stands for.
-        decl.methods = methods.leak();
-    }
-    if NO_HANDLE.contains(&decl.name.0) {
-        decl.constructor = decl.constructor.map(refuse);
-    }
-    decl
-}
-
-struct Handles(Vec<OpMethodDecl>);
-
-// SAFETY: a declaration is made of function pointers and of pointers to tables that live as
-// long as the process and that nobody writes to; it is the same on every thread.
-unsafe impl Send for Handles {}
-// SAFETY: as above.
-unsafe impl Sync for Handles {}
-
-/// Takes from Node's extension what is not for apps.
-pub fn harden(mut node: Extension) -> Extension {
-    static HANDLES: OnceLock<Handles> = OnceLock::new();
-    let handles = HANDLES.get_or_init(|| Handles(node.objects.iter().map(without).collect()));
-    node.objects = handles.0.as_slice().into();
-    node
 }

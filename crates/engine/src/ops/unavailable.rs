@@ -76,6 +76,21 @@ refused! {
     op_set_raw = "a terminal";
 }
 
+/// The ops above that only Node's polyfills ask for.
+pub const FOR_NODE: &[&str] = &[
+    "op_bootstrap_color_depth",
+    "op_bootstrap_unstable_args",
+    "op_create_worker",
+    "op_current_thread_cpu_usage",
+    "op_host_terminate_worker",
+    "op_http_notify_serving",
+    "op_http_serve_address_override",
+    "op_napi_open",
+    "op_node_database_backup",
+    "op_node_worker_thread_register",
+    "op_set_raw",
+];
+
 /// The extension middleware: what each op of every extension passes through.
 pub fn replace(op: OpDecl) -> OpDecl {
     match op.name {
@@ -98,9 +113,6 @@ pub fn replace(op: OpDecl) -> OpDecl {
         | "op_net_listen_tunnel"
         | "op_node_unstable_net_listen_udp"
         | "op_node_unstable_net_listen_unixpacket"
-        | "op_quic_endpoint_create"
-        | "op_quic_endpoint_listen"
-        | "op_webtransport_accept"
         // Connecting past the ways that are judged: by a resolver, a proxy or an address
         // family of their own.
         | "op_fetch_custom_client"
@@ -108,8 +120,6 @@ pub fn replace(op: OpDecl) -> OpDecl {
         | "op_net_connect_tls"
         | "op_net_connect_unix"
         | "op_net_connect_vsock"
-        | "op_quic_endpoint_connect"
-        | "op_webtransport_connect"
         // UDP: no app needs it, and an amplifier does.
         | "op_net_send_udp"
         | "op_node_udp_bind"

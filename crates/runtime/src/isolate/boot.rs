@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use deno_core::{JsRuntime, RuntimeOptions, v8};
 use deno_permissions::PermissionsContainer;
-use verge_engine::Engine;
-use verge_engine::LongOp;
+use verge_engine::{Engine, LongOp, Surface};
 use verge_types::Limits;
 
 use crate::limits::cpu::{Ledger, Slice};
@@ -26,6 +25,7 @@ pub(crate) struct Boot {
 
 /// A booted isolate, its guards up.
 pub(crate) struct Booted {
+    pub surface: Surface,
     pub runtime: JsRuntime,
     pub functions: Functions,
     pub loader: Rc<DeploymentLoader>,
@@ -45,7 +45,11 @@ pub(crate) struct Functions {
 }
 
 impl Boot {
-    pub fn boot(&self) -> Result<Booted, String> {
+    pub fn boot(&self, surface: Surface) -> Result<Booted, String> {
+        let start = match surface {
+            Surface::Web => &verge_snapshot::WEB,
+            Surface::Node => &verge_snapshot::NODE,
+        };
         let heap = usize::try_from(self.heap).unwrap_or(usize::MAX);
         let default_buffers = Limits::default().external_memory;
         let buffers = BufferBudget::new(usize::try_from(default_buffers).unwrap_or(usize::MAX));
@@ -61,10 +65,10 @@ impl Boot {
         let loader = Rc::new(DeploymentLoader::default());
         let mut runtime = JsRuntime::try_new(RuntimeOptions {
             module_loader: Some(loader.clone()),
-            extensions: verge_engine::for_runtime(&engine),
-            startup_snapshot: Some(verge_snapshot::SNAPSHOT),
-            residual_lazy_js_sources: verge_snapshot::LAZY_SCRIPTS,
-            residual_lazy_esm_sources: verge_snapshot::LAZY_MODULES,
+            extensions: verge_engine::for_runtime(&engine, surface),
+            startup_snapshot: Some(start.snapshot),
+            residual_lazy_js_sources: start.scripts,
+            residual_lazy_esm_sources: start.modules,
             create_params: Some(params),
             // Buffers that `structuredClone` and message ports transfer wait in it.
             shared_array_buffer_store: Some(Default::default()),
@@ -83,7 +87,7 @@ impl Boot {
         memory::guard_heap(&mut runtime, &slice, &buffers);
         fatal::guard(runtime.v8_isolate());
         let functions = Functions::take(&mut runtime)?;
-        Ok(Booted { runtime, functions, loader, slice, ledger, buffers })
+        Ok(Booted { surface, runtime, functions, loader, slice, ledger, buffers })
     }
 }
 

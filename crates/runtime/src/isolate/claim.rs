@@ -37,7 +37,8 @@ impl Booted {
             limits.external_memory,
         );
         self.slice.belongs_to(claim.restless.clone());
-        self.loader.claim(claim.deployment.clone(), &claim.code_cache);
+        let code_cache = claim.code_caches.of(self.surface);
+        self.loader.claim(claim.deployment.clone(), claim.needs.surface, code_cache);
         self.runtime.op_state().borrow_mut().put(claim.host.clone());
         let evaluated = self.evaluate(claim).await;
         if evaluated.is_err() {
@@ -95,13 +96,6 @@ impl Booted {
     }
 
     fn install(&mut self, claim: &Claim) -> Result<(), String> {
-        // A program that speaks Deno gets `Deno`; for a Workers project its absence is part
-        // of the platform, since libraries look for it.
-        let speaks_deno = claim
-            .deployment
-            .modules
-            .iter()
-            .any(|module| module.source.windows(5).any(|window| window == b"Deno."));
         let bindings: Vec<_> = claim
             .deployment
             .bindings
@@ -115,7 +109,7 @@ impl Booted {
             .collect();
         let config = serde_json::json!({
             "bindings": bindings,
-            "deno": speaks_deno,
+            "deno": claim.needs.deno,
             "version": env!("CARGO_PKG_VERSION"),
         })
         .to_string();

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use verge_engine::Surface;
 
 pub(crate) use boot::Boot;
 use post::Post;
@@ -31,14 +32,14 @@ pub(crate) struct IsolateRef {
 }
 
 /// Starts a thread that boots an isolate, after `delay`, and waits to be claimed.
-pub(crate) fn spawn(boot: Arc<Boot>, delay: Duration) -> io::Result<IsolateRef> {
+pub(crate) fn spawn(boot: Arc<Boot>, surface: Surface, delay: Duration) -> io::Result<IsolateRef> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let (commands, receiver) = mpsc::unbounded_channel();
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     std::thread::Builder::new().name(format!("isolate-{id}")).stack_size(STACK).spawn(
         move || {
             std::thread::sleep(delay);
-            run::thread_main(id, &boot, receiver, !delay.is_zero());
+            run::thread_main(id, || boot.boot(surface), receiver, !delay.is_zero());
         },
     )?;
     Ok(IsolateRef { id, post: Post::new(commands), load: Arc::default() })

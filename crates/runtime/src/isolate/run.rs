@@ -15,7 +15,7 @@ use verge_engine::{ExchangeId, Exchanges};
 use verge_telemetry::{Level, LogRecord};
 use verge_types::{Blame, Fault, Limit};
 
-use super::boot::{Boot, Booted};
+use super::boot::Booted;
 use super::claim::describe;
 use super::inbox::{Inbox, Next};
 use super::meter::Meter;
@@ -38,7 +38,12 @@ const DRAIN: Duration = Duration::from_secs(30);
 const MAX_BLOCKING: usize = 8;
 
 /// `ahead` when nobody waits for the isolate yet.
-pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Command>, ahead: bool) {
+pub(super) fn thread_main(
+    id: u64,
+    boot: impl FnOnce() -> Result<Booted, String>,
+    commands: UnboundedReceiver<Command>,
+    ahead: bool,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING)
@@ -52,7 +57,7 @@ pub(super) fn thread_main(id: u64, boot: &Boot, commands: UnboundedReceiver<Comm
     };
     let inbox = Inbox::new(commands);
     runtime.block_on(async move {
-        let booted = if ahead { patiently(|| boot.boot()) } else { boot.boot() };
+        let booted = if ahead { patiently(boot) } else { boot() };
         match booted {
             Ok(booted) => live(id, booted, inbox).await,
             Err(error) => refuse_all(inbox, &error).await,

@@ -64,6 +64,8 @@ impl World {
         forget_proxies();
         let logs = Arc::new(Logs::default());
         let mut config = RuntimeConfig::new(logs.clone());
+        // Isolates of the pool have all built-ins; each app is to run with what it needs.
+        config.warm = 0;
         configure(&mut config);
         Self { runtime: Runtime::start(config).expect("the runtime starts"), logs }
     }

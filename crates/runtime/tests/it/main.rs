@@ -10,4 +10,5 @@ mod html_rewriter;
 mod lifecycle;
 mod limits;
 mod sql;
+mod surfaces;
 mod web_apis;
