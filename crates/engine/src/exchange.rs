@@ -154,7 +154,9 @@ impl Exchanges {
         if self.outbox.is_empty() {
             return;
         }
-        let outbox = std::mem::take(&mut self.outbox);
+        // The next slice is likely to answer as many.
+        let room = Vec::with_capacity(self.outbox.len());
+        let outbox = std::mem::replace(&mut self.outbox, room);
         let undelivered = match &self.courier {
             Some(courier) => courier.send(outbox).err().map(|error| error.0),
             None => Some(outbox),

@@ -27,7 +27,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::connection::Connection;
 use crate::finish::{Finish, LogLine};
 use crate::handshake::Offer;
-use crate::headers::{self, X_REQUEST_ID};
+use crate::headers::{self, Survey, TRACEPARENT, X_REQUEST_ID};
 use crate::respond::{self, faults};
 use crate::session::ClientSession;
 use crate::vitals::Vitals;
@@ -61,7 +61,8 @@ impl Exchange {
     ) -> Self {
         let start = Instant::now();
         let id = RequestId(ids::next());
-        let trace = trace::context(request.headers());
+        let survey = headers::survey(request.headers());
+        let trace = trace::context(request.headers(), &survey);
         let log = connection.logs().then(|| {
             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
             Box::new(LogLine::new(trace, request.method().clone(), path.to_owned()))
@@ -78,12 +79,12 @@ impl Exchange {
             head: request.method() == Method::HEAD,
             json: false,
         };
-        match exchange.admit(&connection, &mut finish, &mut request) {
+        match exchange.admit(&connection, &mut finish, &mut request, &survey) {
             Ok(routed) => {
                 exchange.max_wall_ms = routed.max_wall_ms;
                 let hearsay = exchange.hearsay;
                 let session = exchange.session.as_ref().map(|s| s.session()).unwrap_or_default();
-                let about = About { trace, hearsay, session };
+                let about = About { trace, traced: survey.traceparent, hearsay, session };
                 exchange.state = call(&connection, &finish, &routed, request, about);
             }
             Err(fault) => {
@@ -101,8 +102,8 @@ impl Exchange {
         connection: &Arc<Connection>,
         finish: &mut Finish,
         request: &mut Request<Incoming>,
+        survey: &Survey,
     ) -> Result<Routed, Fault> {
-        let survey = headers::survey(request.headers());
         let routed = route(connection, request, survey.hosts);
         if survey.upgrade || request.extensions().get::<hyper::ext::Protocol>().is_some() {
             self.offer = Offer::take(request)?.map(Box::new);
@@ -132,18 +133,17 @@ impl Exchange {
             return Err(Fault::limit(Limit::RequestBody, routed.max_request_body));
         }
         to_origin_form(request);
-        self.json = request.headers().contains_key(http::header::ACCEPT)
-            && respond::prefers_json(request.headers());
+        self.json = survey.accept && respond::prefers_json(request.headers());
         self.hearsay = connection.hearsay(request.headers());
         let told = self.hearsay.and_then(|(_, scheme)| scheme);
         self.session = ClientSession::open(
             &routed,
             request.headers_mut(),
-            &survey,
+            survey,
             told.unwrap_or_else(|| connection.scheme()),
             &connection.config().metrics,
         )?;
-        headers::strip(request.headers_mut(), &survey);
+        headers::strip(request.headers_mut(), survey);
         Ok(routed)
     }
 
@@ -291,6 +291,8 @@ fn to_origin_form(request: &mut Request<Incoming>) {
 /// What is known of a request beside its bytes and its connection.
 struct About {
     trace: TraceContext,
+    /// The caller sent a trace.
+    traced: bool,
     hearsay: Option<(Option<IpAddr>, Option<Scheme>)>,
     session: Session,
 }
@@ -301,7 +303,7 @@ fn call(
     finish: &Finish,
     routed: &Routed,
     mut request: Request<Incoming>,
-    About { trace, hearsay, session }: About,
+    About { trace, traced, hearsay, session }: About,
 ) -> State {
     let vitals = finish.vitals();
     if routed.max_wall_ms > 0 {
@@ -310,10 +312,8 @@ fn call(
     }
     vitals.set_body_limit(routed.max_request_body);
     let client = connection.client_of(request.headers_mut(), hearsay);
-    if request.headers().contains_key("traceparent")
-        && let Ok(value) = HeaderValue::try_from(trace.traceparent())
-    {
-        request.headers_mut().insert("traceparent", value);
+    if traced && let Ok(value) = HeaderValue::try_from(trace.traceparent()) {
+        request.headers_mut().insert(TRACEPARENT, value);
     }
     let request = request.map(|incoming| {
         if incoming.is_end_stream() {

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use verge_types::Scheme;
@@ -18,6 +19,7 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -67,6 +69,8 @@ pub struct Survey {
     pub upgrade: bool,
     pub expect: bool,
     pub cookie: bool,
+    pub accept: bool,
+    pub traceparent: bool,
     /// `x-verge-bookmark` or `x-verge-session`.
     pub bookmark: bool,
     strip: bool,
@@ -80,6 +84,8 @@ pub fn survey(headers: &HeaderMap) -> Survey {
             b'u' if *name == UPGRADE => found.upgrade = true,
             b'e' if *name == EXPECT => found.expect = true,
             b'c' if *name == COOKIE => found.cookie = true,
+            b'a' if *name == ACCEPT => found.accept = true,
+            b't' if *name == TRACEPARENT => found.traceparent = true,
             b'c' | b'f' | b'k' | b'p' | b't' | b'v' | b'x' => {
                 found.bookmark |= *name == X_VERGE_BOOKMARK || *name == X_VERGE_SESSION;
                 found.strip = found.strip || never_comes_in(name);

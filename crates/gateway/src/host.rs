@@ -8,45 +8,54 @@ const MAX_AUTHORITY: usize = 260;
 /// Takes a `Host` value or an `:authority` to the name the resolver is asked for: lower-case,
 /// no port, no trailing dot. `None` when it is no host.
 pub fn normalize(authority: &[u8]) -> Option<Cow<'_, str>> {
-    if authority.is_empty() || authority.len() > MAX_AUTHORITY {
+    if authority.len() > MAX_AUTHORITY {
         return None;
     }
-    let (host, port) = split_port(authority)?;
-    if !port.iter().all(u8::is_ascii_digit) || port.len() > 5 {
-        return None;
-    }
-    let host = if host.first() == Some(&b'[') {
-        let inner = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
-        std::str::from_utf8(inner).ok()?.parse::<std::net::Ipv6Addr>().ok()?;
-        host
-    } else {
-        let host = host.strip_suffix(b".").unwrap_or(host);
-        let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        if host.is_empty() || !host.iter().all(legal) || host[0] == b'.' {
-            return None;
+    let (host, port) = match authority {
+        [b'[', ..] => {
+            let end = memchr::memchr(b']', authority)?;
+            std::str::from_utf8(&authority[1..end]).ok()?.parse::<std::net::Ipv6Addr>().ok()?;
+            authority.split_at(end + 1)
         }
-        host
+        [b'.' | b':', ..] | [] => return None,
+        _ => {
+            let legal = |b: &u8| KINDS[usize::from(*b)] != Kind::Other;
+            let end = authority.iter().take_while(|b| legal(b)).count();
+            let (host, port) = authority.split_at(end);
+            (host.strip_suffix(b".").unwrap_or(host), port)
+        }
     };
+    match port {
+        [] => {}
+        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {}
+        _ => return None,
+    }
+    let upper = host.iter().any(|b| KINDS[usize::from(*b)] == Kind::Upper);
     let host = std::str::from_utf8(host).ok()?;
-    Some(if host.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    })
+    Some(if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
-/// Host and port; no colon is an empty port.
-fn split_port(authority: &[u8]) -> Option<(&[u8], &[u8])> {
-    let from = match authority {
-        [b'[', ..] => memchr::memchr(b']', authority)? + 1,
-        _ => memchr::memchr(b':', authority).unwrap_or(authority.len()),
-    };
-    match authority.get(from) {
-        None => Some((authority, b"")),
-        Some(b':') => Some((&authority[..from], &authority[from + 1..])),
-        Some(_) => None,
-    }
+/// What a byte is in a host name; looked up, since every request has one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Other,
+    Plain,
+    Upper,
 }
+
+static KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Other; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        kinds[byte as usize] = match byte {
+            b'A'..=b'Z' => Kind::Upper,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => Kind::Plain,
+            _ => Kind::Other,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 #[cfg(test)]
 mod tests {
@@ -60,6 +69,7 @@ mod tests {
             ("shop.test.", "shop.test"),
             ("127.0.0.1:1", "127.0.0.1"),
             ("[::1]:80", "[::1]"),
+            ("[::A]", "[::a]"),
             ("a_b", "a_b"),
             ("a:", "a"),
         ] {

@@ -3,12 +3,14 @@
 use http::HeaderMap;
 use verge_types::TraceContext;
 
+use crate::headers::{Survey, TRACEPARENT};
 use crate::ids;
 
 /// The caller's trace continued, or a new one where the caller sent none or a broken one.
-pub fn context(headers: &HeaderMap) -> TraceContext {
+pub fn context(headers: &HeaderMap, survey: &Survey) -> TraceContext {
     let span_id = ids::next();
-    let given = headers.get("traceparent").and_then(|value| parse(value.as_bytes()));
+    let given = survey.traceparent.then(|| headers.get(TRACEPARENT)).flatten();
+    let given = given.and_then(|value| parse(value.as_bytes()));
     match given {
         Some((trace_id, parent, sampled)) => {
             TraceContext { trace_id, span_id, parent_id: Some(parent), sampled }

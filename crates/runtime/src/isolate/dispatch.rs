@@ -59,14 +59,14 @@ impl Booted {
         has_body: bool,
         target: &Target,
     ) -> Option<()> {
-        let functions = &self.functions;
+        let Self { functions, runtime, .. } = self;
         let function = match target {
-            Target::Fetch => functions.on_fetch.clone(),
-            Target::Entrypoint(_) => functions.on_entrypoint_fetch.clone(),
-            Target::Call { .. } => functions.on_call.clone(),
-            Target::Scheduled { .. } => functions.on_scheduled.clone(),
+            Target::Fetch => &functions.on_fetch,
+            Target::Entrypoint(_) => &functions.on_entrypoint_fetch,
+            Target::Call { .. } => &functions.on_call,
+            Target::Scheduled { .. } => &functions.on_scheduled,
         };
-        deno_core::scope!(scope, &mut self.runtime);
+        deno_core::scope!(scope, runtime);
         v8::tc_scope!(let scope, scope);
         let function = v8::Local::new(scope, function);
         let receiver = v8::undefined(scope).into();

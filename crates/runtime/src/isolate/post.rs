@@ -92,7 +92,9 @@ impl Post {
         if waiting.events.is_empty() {
             return;
         }
-        let events = std::mem::take(&mut waiting.events);
+        // The next parcel is likely to be as large.
+        let room = Vec::with_capacity(waiting.events.len());
+        let events = std::mem::replace(&mut waiting.events, room);
         if let Err(mpsc::error::SendError(Command::Events(events))) =
             self.commands.send(Command::Events(events))
         {
