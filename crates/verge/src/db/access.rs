@@ -272,9 +272,13 @@ impl Access {
         let answer = match way {
             Way::Running(folders) => {
                 let folder = folders.get(pop).ok_or_else(|| problem::no_pop(pop))?;
-                let client = ControlClient::connect(folder).await;
-                let Some(mut client) = client.map_err(|error| problem::of_node(&error))? else {
-                    return Err(problem::ended());
+                let mut client = match ControlClient::connect(folder).await {
+                    Ok(Some(client)) => client,
+                    // Who had the data is gone; another command may be starting on it just now.
+                    Ok(None) | Err(verge_node::Error::InUse { .. }) => {
+                        return Err(problem::ended());
+                    }
+                    Err(error) => return Err(problem::of_node(&error)),
                 };
                 let last = Cell::new(Progress::default());
                 let running = client.run_reporting(&command, |now| last.set(now));
@@ -384,4 +388,34 @@ fn nothing(context: &Context) -> Failure {
     Failure::new("no_data", format!("there are no databases in {}", context.data.display())).hint(
         "`verge db create NAME` makes one; --data names the folder that `verge dev` was given",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::Place;
+    use super::*;
+    use crate::cli::Output;
+    use crate::terminal::Terminal;
+
+    #[tokio::test]
+    async fn a_command_that_is_just_starting_on_the_data_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place { data: Some(folder.path().join("data")), ..Place::default() };
+        let terminal = Terminal::new(&Output::default());
+        let context = Context::new(place, terminal).expect("a context");
+        let access = Access::open(&context, Make::Yes).await.expect("nobody has it");
+        let pop = access.default_pop().clone();
+        access.close().await;
+        // Another had it, and a third one has taken it and does not listen yet.
+        let node = context.data.join(pop.as_str());
+        *access.way.write() = Arc::new(Way::Running([(pop.clone(), node.clone())].into()));
+        let third = NodeLock::take(&node).expect("it is free");
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(third);
+        });
+        let answer = access.ask::<serde_json::Value>(&pop, Command::List).await;
+        assert!(answer.is_ok(), "{answer:?}");
+        ends.join().expect("it does not panic");
+    }
 }
