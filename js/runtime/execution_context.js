@@ -4,14 +4,26 @@ import { core, primordials } from "ext:core/mod.js";
 import { log } from "ext:verge_engine/console.js";
 
 const { op_verge_hold, op_verge_pass_through, op_verge_release } = core.ops;
-const { PromisePrototypeThen, PromiseResolve, TypeError } = primordials;
+const { ObjectSetPrototypeOf, PromisePrototypeThen, PromiseResolve, TypeError } = primordials;
 
-/** What the platform knows of a request in JS; `frame` travels across awaits. */
+/**
+ * What travels across awaits. Its prototype inherits nothing; a literal with `__proto__: null`
+ * would be a hash table to V8, made anew for each request.
+ */
+class Frame {
+  constructor(request) {
+    this.verge = request;
+  }
+}
+delete Frame.prototype.constructor;
+ObjectSetPrototypeOf(Frame.prototype, null);
+
+/** What the platform knows of a request in JS. */
 export class RequestState {
-  pending = 0;
   constructor(id) {
     this.id = id;
-    this.frame = { __proto__: null, verge: this };
+    this.pending = 0;
+    this.frame = new Frame(this);
   }
 
   /** Keeps the request's exchange alive until `promise` settles. */
