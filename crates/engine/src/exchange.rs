@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot};
 use verge_types::{Body, Fault, RequestContext};
@@ -55,6 +55,8 @@ pub type Courier = mpsc::UnboundedSender<Vec<(Answer, Answered)>>;
 /// One request or event.
 pub struct Exchange {
     pub parts: Parts,
+    /// The fields that tell who the client is are still to be added to the headers.
+    describe_client: bool,
     /// Taken when the app first asks for it.
     pub body: Option<Body>,
     pub cx: RequestContext,
@@ -106,9 +108,11 @@ impl Cancellation {
 }
 
 impl Exchange {
+    #[inline]
     pub fn new(parts: Parts, body: Body, cx: RequestContext, reply: Reply, now: Instant) -> Self {
         Self {
             parts,
+            describe_client: false,
             body: (!body.is_empty()).then_some(body),
             cx,
             started: now,
@@ -120,6 +124,20 @@ impl Exchange {
             streaming: false,
             holds: 0,
         }
+    }
+
+    /// Adds the fields that tell who the client is to the headers, once they are asked for:
+    /// many an app never does.
+    pub fn describe_client(&mut self) {
+        self.describe_client = true;
+    }
+
+    /// The request's headers as the app sees them.
+    pub fn headers(&mut self) -> &HeaderMap {
+        if std::mem::take(&mut self.describe_client) {
+            self.cx.client.describe(&mut self.parts.headers);
+        }
+        &self.parts.headers
     }
 
     pub fn is_answered(&self) -> bool {
@@ -168,6 +186,7 @@ impl Exchanges {
     }
 
     /// Takes in a request. Ids start at 1; after 2³² requests the isolate must be replaced.
+    #[inline]
     pub fn open(&mut self, exchange: Exchange) -> Option<ExchangeId> {
         self.next = self.next.checked_add(1)?;
         self.open.insert(self.next, exchange);

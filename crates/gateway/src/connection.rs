@@ -11,7 +11,7 @@ use verge_types::{AppName, ClientInfo, Geo, Resolve, Routed, Scheme};
 
 use crate::admission::Permit;
 use crate::config::GatewayConfig;
-use crate::headers::{self, Forwarded};
+use crate::headers;
 use crate::vitals::Progress;
 
 /// How far the listener's end has come.
@@ -101,7 +101,6 @@ impl Shared {
 pub struct Connection {
     shared: Arc<Shared>,
     client: Arc<ClientInfo>,
-    forwarded: Forwarded,
     trusted: bool,
     http2: bool,
     running: AtomicUsize,
@@ -115,7 +114,6 @@ impl Connection {
     pub fn new(shared: Arc<Shared>, client: ClientInfo, http2: bool, permit: Permit) -> Self {
         let ip = client.addr.ip();
         Self {
-            forwarded: Forwarded::new(ip, client.scheme),
             trusted: shared.config.trusted_proxies.iter().any(|net| net.contains(ip)),
             shared,
             client: Arc::new(client),
@@ -203,15 +201,10 @@ impl Connection {
         self.trusted.then(|| headers::believed(headers, &self.shared.config.trusted_proxies))
     }
 
-    /// Sets what apps read of the client, and says who it is.
-    pub fn client_of(
-        &self,
-        headers: &mut HeaderMap,
-        hearsay: Option<(Option<IpAddr>, Option<Scheme>)>,
-    ) -> Arc<ClientInfo> {
+    /// Who the client is.
+    pub fn client_of(&self, hearsay: Option<(Option<IpAddr>, Option<Scheme>)>) -> Arc<ClientInfo> {
         let Some((ip, scheme)) = hearsay.filter(|(ip, scheme)| ip.is_some() || scheme.is_some())
         else {
-            self.forwarded.apply(headers);
             return Arc::clone(&self.client);
         };
         let mut client = ClientInfo::clone(&self.client);
@@ -220,7 +213,6 @@ impl Connection {
             client.addr = SocketAddr::new(ip, 0);
         }
         client.scheme = scheme.unwrap_or(client.scheme);
-        Forwarded::new(client.addr.ip(), client.scheme).apply(headers);
         Arc::new(client)
     }
 

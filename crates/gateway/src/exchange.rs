@@ -311,7 +311,7 @@ fn call(
         vitals.set_wall(finish.start().checked_add(wall));
     }
     vitals.set_body_limit(routed.max_request_body);
-    let client = connection.client_of(request.headers_mut(), hearsay);
+    let client = connection.client_of(hearsay);
     if traced && let Ok(value) = HeaderValue::try_from(trace.traceparent()) {
         request.headers_mut().insert(TRACEPARENT, value);
     }

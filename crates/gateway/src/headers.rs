@@ -17,33 +17,10 @@ use crate::session::{X_VERGE_BOOKMARK, X_VERGE_SESSION};
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-pub const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Values that are the same for all requests of a connection.
-pub struct Forwarded {
-    ip: HeaderValue,
-    proto: HeaderValue,
-}
-
-impl Forwarded {
-    pub fn new(ip: IpAddr, scheme: Scheme) -> Self {
-        let ip = HeaderValue::try_from(ip.to_canonical().to_string())
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { ip, proto: HeaderValue::from_static(scheme.as_str()) }
-    }
-
-    /// Sets what apps read of the client.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        headers.insert(X_FORWARDED_FOR, self.ip.clone());
-        headers.insert(X_FORWARDED_PROTO, self.proto.clone());
-        headers.insert(X_REAL_IP, self.ip.clone());
-        headers.insert(CF_CONNECTING_IP, self.ip.clone());
-    }
-}
 
 /// True for a request field that only the platform may set or that ends at this hop.
 fn never_comes_in(name: &HeaderName) -> bool {
@@ -223,21 +200,9 @@ mod tests {
         ]);
         let found = survey(&headers);
         strip(&mut headers, &found);
-        Forwarded::new("::ffff:9.9.9.9".parse().unwrap(), Scheme::Https).apply(&mut headers);
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        let expected = [
-            "cf-connecting-ip",
-            "cookie",
-            "host",
-            "x-custom",
-            "x-forwarded-for",
-            "x-forwarded-proto",
-            "x-real-ip",
-        ];
-        assert_eq!(names, expected);
-        assert_eq!(headers["x-forwarded-for"], "9.9.9.9");
-        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(names, ["cookie", "host", "x-custom"]);
     }
 
     #[test]

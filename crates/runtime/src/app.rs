@@ -156,6 +156,7 @@ impl App {
         let (sender, receiver) = oneshot::channel();
         let event = Event {
             request: Request::new(Body::Empty),
+            from_client: false,
             cx,
             target,
             reply: Reply::Event(sender),
@@ -300,12 +301,14 @@ impl App {
     fn fetch(
         &self,
         request: Request<Body>,
+        from_client: bool,
         cx: RequestContext,
         target: Target,
     ) -> BoxFuture<Result<Response<Body>, Fault>> {
         let (sender, receiver) = oneshot::channel();
         let event = Event {
             request,
+            from_client,
             cx,
             target,
             reply: Reply::Http(sender),
@@ -329,7 +332,7 @@ impl Service for App {
         request: Request<Body>,
         cx: RequestContext,
     ) -> BoxFuture<Result<Response<Body>, Fault>> {
-        self.fetch(request, cx, Target::Fetch)
+        self.fetch(request, true, cx, Target::Fetch)
     }
 }
 
@@ -368,7 +371,7 @@ impl Callee for Bound {
         match self.app() {
             // The app is kept alive by the future: it may be replaced meanwhile.
             Ok(app) => {
-                let response = app.fetch(request, cx, target);
+                let response = app.fetch(request, false, cx, target);
                 Box::pin(async move {
                     let _app = app;
                     response.await

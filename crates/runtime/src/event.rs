@@ -29,6 +29,8 @@ pub(crate) enum Target {
 /// One piece of work for an app.
 pub(crate) struct Event {
     pub request: Request<Body>,
+    /// It came from outside, so that the client is to be told among its headers.
+    pub from_client: bool,
     pub cx: RequestContext,
     pub target: Target,
     pub reply: Reply,

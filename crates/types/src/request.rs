@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::{RequestId, Session};
 
 /// `http` or `https`, as the client spoke to us.
@@ -74,6 +76,23 @@ pub struct ClientInfo {
     pub tls_cipher: &'static str,
 }
 
+impl ClientInfo {
+    /// Sets the fields in which apps read who the client is, in place of what was there:
+    /// `x-forwarded-for`, `x-real-ip` and `cf-connecting-ip`, `x-forwarded-proto`.
+    pub fn describe(&self, headers: &mut HeaderMap) {
+        // An IPv4 client of an IPv6 socket is told as what it is.
+        let ip = HeaderValue::try_from(self.addr.ip().to_canonical().to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        headers.insert(HeaderName::from_static("x-forwarded-for"), ip.clone());
+        headers.insert(
+            HeaderName::from_static("x-forwarded-proto"),
+            HeaderValue::from_static(self.scheme.as_str()),
+        );
+        headers.insert(HeaderName::from_static("x-real-ip"), ip.clone());
+        headers.insert(HeaderName::from_static("cf-connecting-ip"), ip);
+    }
+}
+
 /// Everything a service may want to know of a request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
@@ -83,4 +102,27 @@ pub struct RequestContext {
     pub trace: TraceContext,
     /// What the client has written and read before; lives as long as its request or WebSocket.
     pub session: Session,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_reads_of_its_client_what_the_platform_says() {
+        let client = ClientInfo {
+            addr: SocketAddr::new("::ffff:9.9.9.9".parse().unwrap(), 1),
+            scheme: Scheme::Https,
+            http_protocol: "HTTP/1.1",
+            tls_version: "",
+            tls_cipher: "",
+        };
+        let mut headers = HeaderMap::new();
+        headers.append("x-real-ip", HeaderValue::from_static("1.1.1.1"));
+        client.describe(&mut headers);
+        for name in ["x-forwarded-for", "x-real-ip", "cf-connecting-ip"] {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), ["9.9.9.9"], "{name}");
+        }
+        assert_eq!(headers["x-forwarded-proto"], "https");
+    }
 }

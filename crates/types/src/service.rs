@@ -13,7 +13,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
 /// Answers requests of one app: the asset server, the isolate pool, or a chain of them.
 ///
-/// The request's extensions carry nothing the service needs; all context is in `cx`.
+/// The request's extensions carry nothing the service needs; all context is in `cx`. The fields
+/// that tell who the client is are not among the headers: whoever shows headers to an app sets
+/// them, by [`crate::ClientInfo::describe`].
 /// A WebSocket is accepted by answering `101` with a [`crate::WebSocketAccept`] in the
 /// response's extensions; the listener then does the handshake and moves the frames.
 pub trait Service: Send + Sync + 'static {

@@ -53,8 +53,8 @@ pub fn op_verge_request_headers(
     state: &mut OpState,
     #[smi] id: ExchangeId,
 ) -> Result<Vec<deno_core::ByteString>, OpError> {
-    let exchange = exchanges(state).get(id).ok_or(OpError::RequestOver("its headers"))?;
-    let headers = &exchange.parts.headers;
+    let exchange = exchanges(state).get_mut(id).ok_or(OpError::RequestOver("its headers"))?;
+    let headers = exchange.headers();
     let mut flat = Vec::with_capacity(headers.len() * 2);
     for (name, value) in headers {
         flat.push(name.as_str().into());
@@ -71,10 +71,10 @@ pub fn op_verge_request_header(
     #[smi] id: ExchangeId,
     #[string] name: &str,
 ) -> Result<Option<deno_core::ByteString>, OpError> {
-    let exchange = exchanges(state).get(id).ok_or(OpError::RequestOver("its headers"))?;
+    let exchange = exchanges(state).get_mut(id).ok_or(OpError::RequestOver("its headers"))?;
     let separator: &[u8] = if name.eq_ignore_ascii_case("cookie") { b"; " } else { b", " };
     let mut joined: Option<Vec<u8>> = None;
-    for value in exchange.parts.headers.get_all(name) {
+    for value in exchange.headers().get_all(name) {
         match &mut joined {
             None => joined = Some(value.as_bytes().to_vec()),
             Some(all) => {

@@ -121,7 +121,9 @@ async fn act(request: Request<Body>, cx: RequestContext, seen: Arc<Seen>) -> Ans
         }
         "headers" => {
             let mut lines = vec![format!("{} {}", request.method(), request.uri())];
-            for (name, value) in request.headers() {
+            let mut headers = request.headers().clone();
+            cx.client.describe(&mut headers);
+            for (name, value) in &headers {
                 lines.push(format!("{name}: {}", value.to_str().unwrap_or("?")));
             }
             lines.push(format!("client {} {}", cx.client.addr.ip(), cx.client.scheme.as_str()));

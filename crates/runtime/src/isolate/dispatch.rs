@@ -31,7 +31,10 @@ impl Booted {
         let (parts, body) = event.request.into_parts();
         let method = method_index(&parts.method);
         let has_body = !body.is_empty();
-        let exchange = Exchange::new(parts, body, event.cx, event.reply, event.arrived);
+        let mut exchange = Exchange::new(parts, body, event.cx, event.reply, event.arrived);
+        if event.from_client {
+            exchange.describe_client();
+        }
         let id = self.runtime.op_state().borrow_mut().borrow_mut::<Exchanges>().open(exchange)?;
         if self.call_target(id, method, has_body, &event.target).is_none() {
             // Terminated (the verdict tells) or the arguments did not fit V8's strings.

@@ -184,6 +184,7 @@ mod tests {
         let (sender, _) = oneshot::channel();
         Event {
             request: Request::new(Body::Empty),
+            from_client: true,
             cx: RequestContext {
                 id: RequestId(1),
                 client: Arc::new(verge_types::ClientInfo {

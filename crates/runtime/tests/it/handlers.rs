@@ -204,6 +204,47 @@ async fn apps_call_each_other() {
     assert_eq!(get_text(&caller, "/").await, r#"["callee /page",5,"caller",true,true,"too far"]"#);
 }
 
+/// The fields that tell who the client is are there for an app that is asked from outside, whole
+/// or one by one, and are not put among those that one app sends another.
+#[tokio::test]
+async fn an_app_is_told_who_its_client_is() {
+    const SHOW: &str = r#"const show = (headers) =>
+        [...headers].filter(([name]) => /^x-|^cf-/.test(name)).map((field) => field.join("=")).join(" ");"#;
+    let world = World::new();
+    let _callee = world.load(
+        AppSpec::new(&format!(
+            "{SHOW} export default {{ fetch: (request) => new Response(show(request.headers)) }}"
+        ))
+        .named("callee"),
+    );
+    let target = ServiceTarget {
+        service: "callee".into(),
+        entrypoint: None,
+        props: serde_json::Value::Null,
+    };
+    let app = world.load(
+        AppSpec::new(&format!(
+            r#"{SHOW} export default {{ async fetch(request, env) {{
+                const path = new URL(request.url).pathname;
+                if (path === "/one") return new Response(request.headers.get("cf-connecting-ip"));
+                if (path === "/clone") return new Response(show(request.clone().headers));
+                if (path === "/on") return env.CALLEE.fetch(request);
+                if (path === "/anew") return env.CALLEE.fetch("http://x/", {{ headers: {{ "x-real-ip": "mine" }} }});
+                return new Response(show(request.headers));
+            }} }}"#
+        ))
+        .named("caller")
+        .bind("CALLEE", Binding::Service(target)),
+    );
+    let all = "cf-connecting-ip=203.0.113.9 x-forwarded-for=203.0.113.9 x-forwarded-proto=http \
+               x-real-ip=203.0.113.9";
+    assert_eq!(get_text(&app, "/").await, all);
+    assert_eq!(get_text(&app, "/one").await, "203.0.113.9");
+    assert_eq!(get_text(&app, "/clone").await, all);
+    assert_eq!(get_text(&app, "/on").await, all);
+    assert_eq!(get_text(&app, "/anew").await, "x-real-ip=mine");
+}
+
 #[tokio::test]
 async fn there_is_no_ambient_authority() {
     let world = World::new();
