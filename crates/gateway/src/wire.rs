@@ -7,7 +7,8 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -86,9 +87,55 @@ impl AsyncWrite for Socket {
     }
 }
 
+/// Who is to be woken when there is something to read.
+///
+/// hyper asks for bytes each time its task runs, to learn that the client has left. While the
+/// socket has not called this waker there are none, and asking it again is a lock and a search
+/// for nothing.
+struct Reader {
+    task: Waker,
+    called: AtomicBool,
+}
+
+impl Wake for Reader {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.called.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+/// The socket's promise to wake somebody.
+struct Promise {
+    reader: Arc<Reader>,
+    waker: Waker,
+    /// Given, and not kept yet.
+    open: bool,
+}
+
+impl Promise {
+    fn to(task: &Waker) -> Self {
+        let reader = Arc::new(Reader { task: task.clone(), called: AtomicBool::new(false) });
+        Self { waker: Waker::from(Arc::clone(&reader)), reader, open: false }
+    }
+
+    fn is_to(&self, task: &Waker) -> bool {
+        self.reader.task.will_wake(task)
+    }
+
+    /// True while the socket has nothing and will say when it has.
+    fn stands(&self) -> bool {
+        self.open && !self.reader.called.load(Ordering::Acquire)
+    }
+}
+
 /// A socket as hyper sees it.
 pub struct Wire {
     socket: Socket,
+    promise: Option<Promise>,
     /// Read while the protocol was found out; given to hyper first.
     early: Vec<u8>,
     guard: Guard,
@@ -100,7 +147,31 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(socket: Socket, early: Vec<u8>, guard: Guard, vitals: Arc<Vitals>) -> Self {
-        Self { socket, early, guard, vitals, ended: false, shut: false, lingered: 0 }
+        Self { socket, promise: None, early, guard, vitals, ended: false, shut: false, lingered: 0 }
+    }
+
+    /// Reads from the socket, unless it has promised to wake this task and not done so.
+    ///
+    /// TLS makes no promise: it may read for its own ends, with another waker.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Socket::Plain(socket) = &mut self.socket else {
+            return Pin::new(&mut self.socket).poll_read(cx, buf);
+        };
+        let promise = match self.promise.take().filter(|promise| promise.is_to(cx.waker())) {
+            Some(promise) if promise.stands() => {
+                self.promise = Some(promise);
+                return Poll::Pending;
+            }
+            Some(promise) => promise,
+            None => Promise::to(cx.waker()),
+        };
+        let promise = self.promise.insert(promise);
+        // Before the socket is asked: it may call from another thread at any time after.
+        promise.reader.called.store(false, Ordering::Release);
+        let mut calling = Context::from_waker(&promise.waker);
+        let poll = Pin::new(socket).poll_read(&mut calling, buf);
+        promise.open = poll.is_pending();
+        poll
     }
 
     /// Checks what was just appended to `buf` from `before` on.
@@ -173,7 +244,7 @@ impl AsyncRead for Wire {
         }
         let before = buf.filled().len();
         if this.early.is_empty() {
-            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+            ready!(this.poll_socket(cx, buf))?;
         } else {
             let n = this.early.len().min(buf.remaining());
             buf.put_slice(&this.early[..n]);
@@ -233,7 +304,7 @@ impl AsyncWrite for Wire {
         while this.vitals.mid_message() && this.lingered < MAX_LINGER_BYTES {
             let mut scratch = [0u8; 4096];
             let mut buf = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut this.socket).poll_read(cx, &mut buf))?;
+            ready!(this.poll_socket(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 break;
             }
