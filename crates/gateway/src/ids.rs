@@ -36,12 +36,23 @@ pub fn next() -> u64 {
     })
 }
 
+/// Two digits a byte.
+static HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xF]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// The id as a header value, without an allocation of its own.
 pub fn header_value(id: RequestId) -> HeaderValue {
     let mut digits = [0u8; ID_DIGITS];
-    for (i, digit) in digits.iter_mut().enumerate() {
-        let nibble = (id.0 >> (60 - 4 * i)) as usize & 0xF;
-        *digit = b"0123456789abcdef"[nibble];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(id.0.to_be_bytes()) {
+        pair.copy_from_slice(&HEX[usize::from(byte)]);
     }
     let bytes: Bytes = BLOCK.with_borrow_mut(|block| {
         if block.capacity() < ID_DIGITS {
