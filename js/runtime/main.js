@@ -201,6 +201,7 @@ function warmUp() {
   onFetch(NOTHING, GET, false);
   new Response(new ReadableStream({ pull(controller) { controller.close(); } })).body.getReader();
   new TextDecoder().decode(new TextEncoder().encode("text"));
+  setTimeOrigin();
   reset();
 }
 warmUp();

@@ -138,6 +138,10 @@ deno_core::extension!(
     middleware = unavailable::replace,
     state = |state| {
         state.put(Exchanges::default());
+        // Deno's own is there already, unless the snapshot is being made.
+        if !state.has::<deno_web::StartTime>() {
+            state.put(deno_web::StartTime::default());
+        }
     },
 );
 
@@ -204,7 +208,7 @@ pub fn for_snapshot(surface: Surface) -> Vec<Extension> {
         deno_fetch::deno_fetch::lazy_init(),
         deno_websocket::deno_websocket::lazy_init(),
         deno_crypto::deno_crypto::lazy_init(),
-        trim::net(deno_net::deno_net::lazy_init()),
+        trim::net(deno_net::deno_net::lazy_init(), surface),
         deno_tls::deno_tls::lazy_init(),
     ];
     if surface == Surface::Node {
@@ -241,7 +245,7 @@ pub fn for_runtime(engine: &Engine, surface: Surface) -> Vec<Extension> {
         deno_fetch::deno_fetch::init(fetch),
         deno_websocket::deno_websocket::init(),
         deno_crypto::deno_crypto::init(None),
-        trim::net(deno_net::deno_net::init(engine.roots.clone(), None)),
+        trim::net(deno_net::deno_net::init(engine.roots.clone(), None), surface),
         deno_tls::deno_tls::init(),
     ];
     if surface == Surface::Node {

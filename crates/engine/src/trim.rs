@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 // Not public API; the exact pin of `deno_core` makes it safe to use.
 use deno_core::_ops::OpMethodDecl;
-use deno_core::{Extension, OpDecl};
+use deno_core::{Extension, ExtensionFileSource, OpDecl, ascii_str};
 
 use crate::Surface;
 use crate::ops::unavailable::{self, op_verge_unavailable};
@@ -62,9 +62,23 @@ pub fn web(mut web: Extension) -> Extension {
     web
 }
 
-/// Takes QUIC and WebTransport from the network's extension.
-pub fn net(mut net: Extension) -> Extension {
+/// What Deno's HTTP client imports to read a client's certificate, which `fetch` of an app never
+/// has. In its place, so that the sockets of Deno's namespace are not loaded with it.
+const NO_CERTIFICATES: &[ExtensionFileSource] = &[ExtensionFileSource::new(
+    "ext:deno_net/02_tls.js",
+    ascii_str!("(function () { return { loadTlsKeyPair: undefined }; })();"),
+)];
+
+/// Takes QUIC and WebTransport from the network's extension, and on the web's surface all of it:
+/// only Node's modules use these sockets.
+pub fn net(mut net: Extension, surface: Surface) -> Extension {
     static OPS: Table<OpDecl> = Table::new();
+    if surface == Surface::Web {
+        net.ops = [].as_slice().into();
+        net.lazy_loaded_js_files = NO_CERTIFICATES.into();
+        net.lazy_loaded_esm_files = [].as_slice().into();
+        return net;
+    }
     let gone =
         |op: &OpDecl| op.name.starts_with("op_quic_") || op.name.starts_with("op_webtransport_");
     net.ops = OPS.get(&net.ops, |op| (!gone(op)).then_some(*op)).into();
@@ -118,4 +132,48 @@ pub fn verge(mut verge: Extension, surface: Surface) -> Extension {
         verge.deps = &[];
     }
     verge
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a later Deno calls otherwise would be back without a word.
+    #[test]
+    fn whatever_is_named_here_exists() {
+        let web = deno_web::deno_web::lazy_init();
+        let net = deno_net::deno_net::lazy_init();
+        for prefix in ["op_geometry_", "op_quic_", "op_webtransport_"] {
+            let ops = web.ops.iter().chain(&*net.ops);
+            assert!(ops.into_iter().any(|op| op.name.starts_with(prefix)), "{prefix}");
+        }
+        for name in NO_CLASSES {
+            assert!(web.objects.iter().any(|class| class.name.0 == *name), "{name}");
+        }
+        for source in NO_CERTIFICATES {
+            let theirs = net.lazy_loaded_js_files.iter().any(|s| s.specifier == source.specifier);
+            assert!(theirs, "{}", source.specifier);
+        }
+        let verge = crate::extensions::for_snapshot(Surface::Node).pop().unwrap();
+        for name in unavailable::FOR_NODE {
+            assert!(verge.ops.iter().any(|op| op.name == *name), "{name}");
+        }
+        let node = node_extension();
+        let class = |name: &str| node.objects.iter().find(|class| class.name.0 == name);
+        for name in NO_HANDLE {
+            assert!(class(name).is_some_and(|class| class.constructor.is_some()), "{name}");
+        }
+        for (name, methods) in REFUSED {
+            for method in *methods {
+                let found = class(name)
+                    .is_some_and(|class| class.methods.iter().any(|m| m.name == *method));
+                assert!(found, "{name}.{method}");
+            }
+        }
+    }
+
+    fn node_extension() -> Extension {
+        let all = crate::extensions::for_snapshot(Surface::Node);
+        all.into_iter().find(|extension| extension.name == "deno_node").unwrap()
+    }
 }
