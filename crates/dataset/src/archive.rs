@@ -99,64 +99,128 @@ impl Store {
         let log = dataset.shared.log_index.lock().clone();
         let layout = self.layout(id);
         let disk = &*self.inner.config.disk;
-        undisturbed(disk, &layout, &log, || locate(disk, &layout, &log, target))
+        Archive { disk, layout: &layout, log: &log }.locate(target)
     }
 }
 
-/// Looks again where retention took away meanwhile what was looked at. That ends: what is looked
-/// for stays where it is, and retention only goes on past it.
-fn undisturbed<T>(
-    disk: &dyn Disk,
-    layout: &Layout,
-    log: &LogIndex,
-    mut look: impl FnMut() -> Result<T, Error>,
-) -> Result<T, Error> {
-    let reach = || (log.base(), images(disk, layout).first().map(|state| state.checkpoint));
-    loop {
-        let before = reach();
-        match look() {
-            Err(Error::NeedSnapshot { from }) if reach() == before => {
-                let why = format!("what goes on from {from} is missing");
-                return Err(Error::corrupt("the log", why));
+/// What older states are made of: the images and the log, while retention may go on.
+pub(crate) struct Archive<'a> {
+    pub disk: &'a dyn Disk,
+    pub layout: &'a Layout,
+    pub log: &'a Arc<LogIndex>,
+}
+
+impl Archive<'_> {
+    fn images(&self) -> Vec<State> {
+        images(self.disk, self.layout)
+    }
+
+    /// Looks again where retention took away meanwhile what was looked at. That ends: what is looked
+    /// for stays where it is, and retention only goes on past it.
+    fn undisturbed<T>(&self, look: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        let reach = || (self.log.base(), self.images().first().map(|state| state.checkpoint));
+        loop {
+            let before = reach();
+            match look() {
+                Err(Error::NeedSnapshot { from }) if reach() == before => {
+                    let why = format!("what goes on from {from} is missing");
+                    return Err(Error::corrupt("the log", why));
+                }
+                Err(Error::NeedSnapshot { .. }) => {}
+                Err(Error::NotRetained { .. }) if reach() != before => {}
+                done => return done,
             }
-            Err(Error::NeedSnapshot { .. }) => {}
-            Err(Error::NotRetained { .. }) if reach() != before => {}
-            done => return done,
         }
     }
-}
 
-fn locate(
-    disk: &dyn Disk,
-    layout: &Layout,
-    log: &Arc<LogIndex>,
-    target: Target,
-) -> Result<(Point, Point), Error> {
-    let base = log.base();
-    let oldest = images(disk, layout)
-        .into_iter()
-        .find(|state| state.checkpoint.txid >= base.txid)
-        .filter(|_| base.txid > 0)
-        .map(|state| Point { position: state.checkpoint, wall_ms: state.wall_ms });
-    let gone = || Error::NotRetained { what: target.to_string() };
-    let oldest = match oldest {
-        Some(oldest) => oldest,
-        None if base.txid == 0 => Point { position: base, wall_ms: 0 },
-        None => return Err(gone()),
-    };
-    let mut found = oldest;
-    let mut reader = LogReader::new(log.clone(), oldest.position)?;
-    while let Some((header, _)) = reader.next_segment()? {
-        if !target.reaches(header.position, header.wall_ms) {
-            break;
-        }
-        found = Point { position: header.position, wall_ms: header.wall_ms };
+    fn locate(&self, target: Target) -> Result<(Point, Point), Error> {
+        self.undisturbed(|| self.locate_once(target))
     }
-    let missed = match target {
-        Target::Position(wanted) => wanted != found.position,
-        Target::Time(wanted) => wanted < oldest.wall_ms,
-    };
-    if missed { Err(gone()) } else { Ok((oldest, found)) }
+
+    fn locate_once(&self, target: Target) -> Result<(Point, Point), Error> {
+        let base = self.log.base();
+        let oldest = self
+            .images()
+            .into_iter()
+            .find(|state| state.checkpoint.txid >= base.txid)
+            .filter(|_| base.txid > 0)
+            .map(|state| Point { position: state.checkpoint, wall_ms: state.wall_ms });
+        let gone = || Error::NotRetained { what: target.to_string() };
+        let oldest = match oldest {
+            Some(oldest) => oldest,
+            None if base.txid == 0 => Point { position: base, wall_ms: 0 },
+            None => return Err(gone()),
+        };
+        let mut found = oldest;
+        let mut reader = LogReader::new(self.log.clone(), oldest.position)?;
+        while let Some((header, _)) = reader.next_segment()? {
+            if !target.reaches(header.position, header.wall_ms) {
+                break;
+            }
+            found = Point { position: header.position, wall_ms: header.wall_ms };
+        }
+        let missed = match target {
+            Target::Position(wanted) => wanted != found.position,
+            Target::Time(wanted) => wanted < oldest.wall_ms,
+        };
+        if missed { Err(gone()) } else { Ok((oldest, found)) }
+    }
+
+    /// Makes the database file of a retained state at `to`. Synced.
+    ///
+    /// # Errors
+    /// `NotRetained` if the log and its images do not reach back to it, or no longer.
+    pub(crate) fn make(&self, page_size: u32, target: Target, to: &Path) -> Result<Head, Error> {
+        self.undisturbed(|| self.make_once(page_size, target, to))
+    }
+
+    fn make_once(&self, page_size: u32, target: Target, to: &Path) -> Result<Head, Error> {
+        let io = |error| Error::io("making an older state again")(error);
+        let gone = || Error::NotRetained { what: target.to_string() };
+        let Self { disk, layout, log } = self;
+        let base = log.base();
+        let image = self.images().into_iter().rfind(|state| {
+            state.checkpoint.txid >= base.txid && target.reaches(state.checkpoint, state.wall_ms)
+        });
+        disk.remove_if_there(to).map_err(io)?;
+        let mut head = match image {
+            Some(state) => {
+                let path = layout.snapshots().join(name(state.checkpoint)).with_extension("db");
+                disk.clone_file(&path, to).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => Error::NeedSnapshot { from: state.checkpoint },
+                    _ => io(error),
+                })?;
+                Head {
+                    position: state.checkpoint,
+                    checksum: state.checksum,
+                    pages: state.pages,
+                    wall_ms: state.wall_ms,
+                }
+            }
+            None if base.txid == 0 => {
+                let page = genesis::page(page_size);
+                let file = disk.open(to, true).map_err(io)?;
+                file.write_all_at(&page, 0).map_err(io)?;
+                let checksum = page_hash(1, &page);
+                Head { position: base, checksum, pages: 1, wall_ms: 0 }
+            }
+            None => return Err(gone()),
+        };
+        let file = disk.open(to, false).map_err(io)?;
+        let mut reader = LogReader::new((*log).clone(), head.position)?;
+        while let Some(segment) = reader.next_stored()? {
+            let header = segment.header();
+            if !target.reaches(header.position, header.wall_ms) {
+                break;
+            }
+            head = write_segment(&*file, page_size, head, segment)?;
+        }
+        if matches!(target, Target::Position(wanted) if wanted != head.position) {
+            return Err(gone());
+        }
+        file.sync_data().map_err(io)?;
+        Ok(head)
+    }
 }
 
 impl Target {
@@ -174,224 +238,5 @@ impl std::fmt::Display for Target {
             Self::Position(position) => write!(f, "position {position}"),
             Self::Time(ms) => write!(f, "the state of {ms} ms after 1970"),
         }
-    }
-}
-
-/// Makes the database file of a retained state at `to`. Synced.
-///
-/// # Errors
-/// `NotRetained` if the log and its images do not reach back to it, or no longer.
-pub(crate) fn make(
-    disk: &dyn Disk,
-    layout: &Layout,
-    page_size: u32,
-    log: &Arc<LogIndex>,
-    target: Target,
-    to: &Path,
-) -> Result<Head, Error> {
-    undisturbed(disk, layout, log, || make_now(disk, layout, page_size, log, target, to))
-}
-
-/// The same; `NeedSnapshot` where retention removes meanwhile what it is made of.
-fn make_now(
-    disk: &dyn Disk,
-    layout: &Layout,
-    page_size: u32,
-    log: &Arc<LogIndex>,
-    target: Target,
-    to: &Path,
-) -> Result<Head, Error> {
-    let io = |error| Error::io("making an older state again")(error);
-    let gone = || Error::NotRetained { what: target.to_string() };
-    let base = log.base();
-    let image = images(disk, layout).into_iter().rfind(|state| {
-        state.checkpoint.txid >= base.txid && target.reaches(state.checkpoint, state.wall_ms)
-    });
-    disk.remove_if_there(to).map_err(io)?;
-    let mut head = match image {
-        Some(state) => {
-            let path = layout.snapshots().join(name(state.checkpoint)).with_extension("db");
-            disk.clone_file(&path, to).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Error::NeedSnapshot { from: state.checkpoint },
-                _ => io(error),
-            })?;
-            Head {
-                position: state.checkpoint,
-                checksum: state.checksum,
-                pages: state.pages,
-                wall_ms: state.wall_ms,
-            }
-        }
-        None if base.txid == 0 => {
-            let page = genesis::page(page_size);
-            let file = disk.open(to, true).map_err(io)?;
-            file.write_all_at(&page, 0).map_err(io)?;
-            let checksum = page_hash(1, &page);
-            Head { position: base, checksum, pages: 1, wall_ms: 0 }
-        }
-        None => return Err(gone()),
-    };
-    let file = disk.open(to, false).map_err(io)?;
-    let mut reader = LogReader::new(log.clone(), head.position)?;
-    while let Some(segment) = reader.next_stored()? {
-        let header = segment.header();
-        if !target.reaches(header.position, header.wall_ms) {
-            break;
-        }
-        head = write_segment(&*file, page_size, head, segment)?;
-    }
-    if matches!(target, Target::Position(wanted) if wanted != head.position) {
-        return Err(gone());
-    }
-    file.sync_data().map_err(io)?;
-    Ok(head)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::io;
-    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-    use std::time::{Duration, Instant};
-
-    use rusqlite::Connection;
-
-    use super::*;
-    use crate::disk::{DiskFile, RealDisk};
-    use crate::{CreateOptions, Dataset, Settings};
-
-    thread_local! {
-        static LATE: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// On a thread that is late, the first file that is read of the log, or copied, is come to
-    /// only after it was removed.
-    struct LateDisk;
-
-    fn come_late(path: &Path) {
-        if LATE.take() {
-            let start = Instant::now();
-            while path.exists() {
-                assert!(start.elapsed() < Duration::from_secs(30), "{} stays", path.display());
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-    }
-
-    impl Disk for LateDisk {
-        fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-            if path.parent().is_some_and(|folder| folder.ends_with("log")) {
-                come_late(path);
-            }
-            RealDisk.open(path, create)
-        }
-        fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
-            come_late(from);
-            RealDisk.clone_file(from, to)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            RealDisk.rename(from, to)
-        }
-        fn remove_file(&self, path: &Path) -> io::Result<()> {
-            RealDisk.remove_file(path)
-        }
-        fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-            RealDisk.remove_dir_all(path)
-        }
-        fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-            RealDisk.create_dir_all(path)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-            RealDisk.list(dir)
-        }
-        fn exists(&self, path: &Path) -> bool {
-            RealDisk.exists(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            RealDisk.sync_dir(dir)
-        }
-        fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-            RealDisk.free_bytes(dir)
-        }
-    }
-
-    async fn insert(dataset: &Dataset, rows: u64) {
-        for _ in 0..rows {
-            let insert =
-                |db: &Connection| db.execute_batch("INSERT INTO t VALUES (zeroblob(2000))");
-            dataset.write(insert).await.unwrap();
-        }
-    }
-
-    /// Its log is cut every few writes.
-    async fn forgetful(folder: &Path) -> (Store, Arc<Dataset>) {
-        let settings = Settings {
-            log_file_bytes: 16 << 10,
-            max_log_bytes: 64 << 10,
-            checkpoint_bytes: 16 << 10,
-            compression: crate::Compression::None,
-            ..Settings::default()
-        };
-        let disk = Arc::new(LateDisk);
-        let store =
-            Store::open(StoreConfig { settings, disk, ..StoreConfig::new(folder) }).unwrap();
-        let dataset = store.create(&"d".parse().unwrap(), CreateOptions::default()).unwrap();
-        dataset.write(|db: &Connection| db.execute_batch("CREATE TABLE t(x)")).await.unwrap();
-        insert(&dataset, 60).await;
-        (store, dataset)
-    }
-
-    #[tokio::test]
-    async fn what_retention_takes_away_meanwhile_is_looked_for_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, dataset) = forgetful(folder.path()).await;
-        let (id, done) = (dataset.id().clone(), Arc::new(AtomicBool::new(false)));
-        let (log, layout) = (dataset.shared.log_index.lock().clone(), store.layout(&id));
-        let writer = tokio::spawn({
-            let (dataset, done) = (dataset.clone(), done.clone());
-            async move {
-                while !done.load(Relaxed) {
-                    insert(&dataset, 1).await;
-                }
-            }
-        });
-        let looking = tokio::task::spawn_blocking(move || {
-            let to = layout.dir.join("made.tmp");
-            let (old, latest) = (Target::Position(log.base()), Target::Time(u64::MAX));
-            LATE.set(true);
-            let (oldest, found) = store.locate(&id, latest).unwrap();
-            assert!(!LATE.get() && oldest.position < found.position);
-            LATE.set(true);
-            let head = make(store.disk(), &layout, 4096, &log, latest, &to).unwrap();
-            assert!(!LATE.get() && head.position >= found.position);
-            // What was there when the search began is gone for good.
-            let gone = make(store.disk(), &layout, 4096, &log, old, &to);
-            assert!(matches!(gone, Err(Error::NotRetained { .. })));
-            let gone = store.locate(&id, old);
-            assert!(matches!(gone, Err(Error::NotRetained { .. })), "{gone:?}");
-        });
-        let looked = looking.await;
-        done.store(true, Relaxed);
-        writer.await.unwrap();
-        looked.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_missing_file_is_damage_and_not_looked_for_forever() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, dataset) = forgetful(folder.path()).await;
-        let (id, layout) = (dataset.id().clone(), store.layout(dataset.id()));
-        let log = dataset.shared.log_index.lock().clone();
-        let kept = images(store.disk(), &layout)[0].checkpoint;
-        std::fs::remove_file(layout.snapshots().join(name(kept)).with_extension("db")).unwrap();
-        let target = Target::Position(kept);
-        let to = layout.dir.join("made.tmp");
-        let made = make(store.disk(), &layout, 4096, &log, target, &to);
-        assert!(matches!(made, Err(Error::Corrupt { .. })));
-        for file in std::fs::read_dir(layout.log()).unwrap() {
-            std::fs::remove_file(file.unwrap().path()).unwrap();
-        }
-        let found = store.locate(&id, Target::Time(u64::MAX));
-        assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
     }
 }

@@ -6,7 +6,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Null;
 use verge_types::{DatasetId, Position};
 
-use crate::archive::{self, Target};
+use crate::archive::{Archive, Target};
 use crate::checksum::lock_page;
 use crate::core::{Core, Head};
 use crate::dataset::Dataset;
@@ -27,7 +27,11 @@ impl Store {
         let (disk, layout) = (self.inner.config.disk.clone(), self.layout(id));
         let log = dataset.shared.log_index.lock().clone();
         let image = layout.dir.join("restore.tmp");
-        let head = archive::make(&*disk, &layout, dataset.page_size(), &log, target, &image)?;
+        let head = Archive { disk: &*disk, layout: &layout, log: &log }.make(
+            dataset.page_size(),
+            target,
+            &image,
+        )?;
         let file = disk.open(&image, false).map_err(Error::io("reading a restored state"))?;
         let done = dataset
             .control(move |core, shared| {
@@ -62,7 +66,11 @@ impl Store {
             Some(target) => {
                 let log = source.shared.log_index.lock().clone();
                 let layout = self.layout(from);
-                archive::make(&*disk, &layout, source.page_size(), &log, target, &file)?
+                Archive { disk: &*disk, layout: &layout, log: &log }.make(
+                    source.page_size(),
+                    target,
+                    &file,
+                )?
             }
             None => copy_now(&source, &disk, &file).await?,
         };

@@ -1,8 +1,12 @@
 //! Snapshots, seeding, quarantine, restore and branches.
 
-use verge_dataset::{Dataset, Error, Role, Settings, Store, Target};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use verge_dataset::{CreateOptions, Dataset, Error, Role, Settings, Store, Target};
 use verge_types::Position;
 
+use crate::faulty::{LATE, faulty_with};
 use crate::harness::*;
 
 /// Seeds `to` with what `from` is now.
@@ -264,4 +268,75 @@ async fn a_crash_while_a_replica_is_replaced_loses_no_tail() {
     assert!(tail.next_segment().unwrap().is_some() && tail.next_segment().unwrap().is_some());
     assert!(tail.next_segment().unwrap().is_none());
     assert_eq!(store.list().unwrap().len(), 1);
+}
+
+/// Its log is cut every few writes.
+async fn forgetful() -> (Store, tempfile::TempDir, Arc<Dataset>) {
+    let (store, _, folder) = faulty_with(Settings {
+        log_file_bytes: 16 << 10,
+        max_log_bytes: 64 << 10,
+        checkpoint_bytes: 16 << 10,
+        compression: verge_dataset::Compression::None,
+        ..Settings::default()
+    });
+    let dataset = store.create(&id("app/main"), CreateOptions::default()).unwrap();
+    sql(&dataset, "CREATE TABLE t(x)").await;
+    for _ in 0..60 {
+        sql(&dataset, "INSERT INTO t VALUES (zeroblob(2000))").await;
+    }
+    (store, folder, dataset)
+}
+
+#[tokio::test]
+async fn what_retention_takes_away_meanwhile_is_looked_for_again() {
+    let (store, _folder, dataset) = forgetful().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (dataset, done) = (dataset.clone(), done.clone());
+        async move {
+            while !done.load(Relaxed) {
+                sql(&dataset, "INSERT INTO t VALUES (zeroblob(2000))").await;
+            }
+        }
+    });
+    let runtime = tokio::runtime::Handle::current();
+    let looking = tokio::task::spawn_blocking(move || {
+        let latest = Target::Time(u64::MAX);
+        let branch =
+            |name, target| runtime.block_on(store.branch(dataset.id(), &id(name), Some(target)));
+        let old = Target::Position(store.locate(dataset.id(), latest).unwrap().0.position);
+        LATE.set(true);
+        let (oldest, found) = store.locate(dataset.id(), latest).unwrap();
+        assert!(!LATE.get() && oldest.position < found.position);
+        LATE.set(true);
+        let made = branch("app/made", latest).unwrap();
+        assert!(!LATE.get() && made.position() >= found.position);
+        // What was there when the search began is gone for good.
+        assert!(matches!(branch("app/gone", old), Err(Error::NotRetained { .. })));
+        let gone = store.locate(dataset.id(), old);
+        assert!(matches!(gone, Err(Error::NotRetained { .. })), "{gone:?}");
+    });
+    let looked = looking.await;
+    done.store(true, Relaxed);
+    writer.await.unwrap();
+    looked.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_file_is_damage_and_not_looked_for_forever() {
+    let (store, folder, dataset) = forgetful().await;
+    let oldest = store.locate(dataset.id(), Target::Time(u64::MAX)).unwrap().0.position;
+    let files = |name: &str, extension: &str| -> Vec<_> {
+        let folder = std::fs::read_dir(folder.path().join("app+main").join(name)).unwrap();
+        let paths = folder.map(|file| file.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect()
+    };
+    let images = files("snapshots", "db");
+    assert!(!images.is_empty());
+    images.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let made = store.branch(dataset.id(), &id("app/b"), Some(Target::Position(oldest))).await;
+    assert!(matches!(made, Err(Error::Corrupt { .. })));
+    files("log", "log").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let found = store.locate(dataset.id(), Target::Time(u64::MAX));
+    assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
 }

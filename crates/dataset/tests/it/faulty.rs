@@ -1,10 +1,11 @@
 //! A disk that does what a test wants with the files of the log.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use verge_dataset::{Disk, DiskFile, RealDisk, Settings, Store, StoreConfig};
 
@@ -20,6 +21,22 @@ pub struct Plan {
     /// Bytes that the log may still be written, if not 0.
     pub room: AtomicU64,
     pub free: AtomicU64,
+}
+
+thread_local! {
+    /// The next file of the log that this thread opens, or the next one that it copies, is come
+    /// to only after it was removed.
+    pub static LATE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn come_late(path: &Path) {
+    if LATE.take() {
+        let start = Instant::now();
+        while path.exists() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{} stays", path.display());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 struct FaultyDisk(Arc<Plan>);
@@ -73,8 +90,11 @@ fn libc_enospc() -> i32 {
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = RealDisk.open(path, create)?;
         let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension == Some("log") {
+            come_late(path);
+        }
+        let file = RealDisk.open(path, create)?;
         let log = matches!(extension, Some("log" | "big" | "receiving"));
         Ok(if log { Arc::new(FaultyFile(file, self.0.clone())) } else { file })
     }
@@ -115,6 +135,7 @@ impl Disk for FaultyDisk {
     }
 
     fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        come_late(from);
         RealDisk.clone_file(from, to)
     }
 }
