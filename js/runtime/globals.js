@@ -41,8 +41,9 @@ const hidden = core.propNonEnumerable;
 const writable = core.propWritable;
 const lazy = (name, loader) => core.propNonEnumerableLazyLoaded((m) => m[name], loader);
 
-/** Property descriptors for `globalThis`, before what depends on the app. */
-export const globalProperties = {
+// Whatever does not depend on the app. The descriptors are of no use afterwards, and nothing
+// keeps them.
+core.defineGlobalProperties(globalThis, {
   AbortController: hidden(abort.AbortController),
   AbortSignal: hidden(abort.AbortSignal),
   Blob: hidden(file.Blob),
@@ -104,7 +105,8 @@ export const globalProperties = {
   setTimeout: writable(timers.setTimeout),
   structuredClone: writable(messagePort.structuredClone),
   [webidl.brand]: hidden(webidl.brand),
-};
+});
 
 const { setTimeOrigin } = performance;
-export { DOMException, event, QuotaExceededError, setTimeOrigin };
+const { Crypto, SubtleCrypto } = crypto;
+export { Crypto, DOMException, event, QuotaExceededError, setTimeOrigin, SubtleCrypto };

@@ -17,9 +17,9 @@ import { console } from "ext:verge_engine/console.js";
 import { currentId } from "ext:verge_engine/context.js";
 import { denoNamespace } from "ext:verge_engine/deno_namespace.js";
 import "ext:verge_engine/errors.js";
-import { DOMException, event, globalProperties, setTimeOrigin } from "ext:verge_engine/globals.js";
+import { event, setTimeOrigin } from "ext:verge_engine/globals.js";
 import "ext:verge_engine/node_host.js";
-import { outbound } from "ext:verge_engine/outbound.js";
+import "ext:verge_engine/outbound.js";
 import { Request } from "ext:verge_engine/incoming.js";
 import { Response, WebSocketPair } from "ext:verge_engine/websocket_pair.js";
 import "ext:verge_engine/workers_crypto.js";
@@ -29,7 +29,6 @@ const { op_set_wasm_streaming_callback, op_verge_module_data, op_verge_wasm_modu
 
 const USER_AGENT = "Cloudflare-Workers";
 
-core.defineGlobalProperties(globalThis, globalProperties);
 core.defineGlobalProperties(globalThis, {
   Request: core.propNonEnumerable(Request),
   Response: core.propNonEnumerable(Response),
@@ -38,7 +37,6 @@ core.defineGlobalProperties(globalThis, {
     core.createLazyLoader("ext:verge_engine/html_rewriter.js"),
   ),
   WebSocketPair: core.propNonEnumerable(WebSocketPair),
-  ...outbound,
   console: core.propNonEnumerable(console),
   self: core.propGetterOnly(() => globalThis),
 });
@@ -121,11 +119,8 @@ internals.__nodeBootstrapArgs = {
   nodeDebug: "",
 };
 
-// The two functions in parentheses run before an app's first line, while somebody waits. By
-// that sign V8 compiles them when this file is, and so they are in the snapshot compiled.
-
 /** `WebAssembly.Memory` that cannot be shared. */
-const memoryOfOneIsolate = (function memoryOfOneIsolate(Memory) {
+function memoryOfOneIsolate(Memory) {
   const ofOneIsolate = new Proxy(Memory, {
     construct(target, args, newTarget) {
       const { initial, maximum, shared, address } = args[0] ?? {};
@@ -144,35 +139,38 @@ const memoryOfOneIsolate = (function memoryOfOneIsolate(Memory) {
     configurable: true,
   });
   return ofOneIsolate;
-});
+}
 
-/** Runs once in an isolate that was claimed for an app, before the app's first line. */
-const install = (function install(config) {
+/**
+ * Runs once in an isolate that was claimed for an app, before the app's first line. `scope` and
+ * `onWasmStreaming` are others only when it is walked through below.
+ */
+function install(config, scope = globalThis, onWasmStreaming = op_set_wasm_streaming_callback) {
   // V8 adds to the global object when it makes a context from the snapshot, so what takes
   // from it comes after.
-  delete Intl.v8BreakIterator;
+  delete scope.Intl.v8BreakIterator;
   // No shared memory between or within apps: it is a clock fine enough for Spectre.
-  delete globalThis.SharedArrayBuffer;
-  WebAssembly.Memory = memoryOfOneIsolate(WebAssembly.Memory);
+  delete scope.SharedArrayBuffer;
+  scope.WebAssembly.Memory = memoryOfOneIsolate(scope.WebAssembly.Memory);
   setTimeOrigin();
-  ObjectSetPrototypeOf(globalThis, ServiceWorkerGlobalScope.prototype);
+  ObjectSetPrototypeOf(scope, ServiceWorkerGlobalScope.prototype);
   installEnv(config.bindings);
   // Kept by the isolate and not by the snapshot.
-  op_set_wasm_streaming_callback((source, rid) =>
+  onWasmStreaming((source, rid) =>
     core.loadExtScript("ext:deno_fetch/26_fetch.js").handleWasmStreaming(source, rid)
   );
   // The engine's own `Deno` reaches every op; what an app may see instead is its own.
-  delete globalThis.Deno;
-  delete globalThis.__bootstrap;
+  delete scope.Deno;
+  delete scope.__bootstrap;
   if (config.deno) {
-    ObjectDefineProperty(globalThis, "Deno", {
+    ObjectDefineProperty(scope, "Deno", {
       value: denoNamespace(config.version),
       writable: true,
       configurable: true,
       enumerable: false,
     });
   }
-});
+}
 
 const modules = {
   data: (path) => op_verge_module_data(path).buffer,
@@ -180,8 +178,11 @@ const modules = {
 };
 internals.vergeModules = modules;
 
-// Functions that ran while the snapshot was made are in it compiled. So the way of a request
-// is walked once here, with an id that names no exchange.
+/**
+ * Walks the way of an isolate's first request, with an id that names no exchange. The build
+ * script calls it last, when it has thrown away the code of all that only had to run once:
+ * what runs here is in the snapshot compiled.
+ */
 function warmUp() {
   const NOTHING = 0, GET = 0, POST = 2;
   const handler = (request) => {
@@ -192,7 +193,8 @@ function warmUp() {
     new Request("http://warm.example/", { method: "POST", headers, body: "x" });
     return new Response("<p>", { status: 200, headers });
   };
-  installEnv([["A", "var", "b"]]);
+  const scope = { Intl: {}, WebAssembly: { Memory: class {} } };
+  install({ bindings: [["A", "var", "b"]], deno: false }, scope, () => {});
   installExports({ default: { fetch: handler } });
   onFetch(NOTHING, GET, false);
   installExports({ default: { fetch: () => Response.json({ a: 1 }) } });
@@ -201,10 +203,8 @@ function warmUp() {
   onFetch(NOTHING, GET, false);
   new Response(new ReadableStream({ pull(controller) { controller.close(); } })).body.getReader();
   new TextDecoder().decode(new TextEncoder().encode("text"));
-  setTimeOrigin();
   reset();
 }
-warmUp();
 
 // What Rust takes by name after the snapshot is loaded, and then removes.
 globalThis.__verge = {
@@ -214,5 +214,6 @@ globalThis.__verge = {
   onEntrypointFetch,
   onFetch,
   onScheduled,
+  warmUp,
 };
 export { modules };

@@ -93,11 +93,10 @@ for (const name of TCPWrap === undefined ? [] : ["connect", "connect6"]) {
   };
 }
 
-/** Property descriptors for `globalThis`. */
-export const outbound = {
+core.defineGlobalProperties(globalThis, {
   fetch: core.propWritable(fetch),
   WebSocket: core.propNonEnumerableLazyLoaded((cls) => cls, WebSocketClass),
   caches: core.propGetterOnly(() => {
     throw new Error("caches (the Cache API) is not available in this version of Verge");
   }),
-};
+});

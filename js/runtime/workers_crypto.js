@@ -1,7 +1,7 @@
 // What Workers add to Web Crypto.
 
 import { core, primordials } from "ext:core/mod.js";
-import { globalProperties } from "ext:verge_engine/globals.js";
+import { Crypto, SubtleCrypto } from "ext:verge_engine/globals.js";
 
 const {
   ArrayBufferIsView,
@@ -22,7 +22,7 @@ function bytesOf(data) {
   return new Uint8Array(data);
 }
 
-ObjectDefineProperty(globalProperties.SubtleCrypto.value.prototype, "timingSafeEqual", {
+ObjectDefineProperty(SubtleCrypto.prototype, "timingSafeEqual", {
   configurable: true,
   enumerable: true,
   writable: true,
@@ -40,7 +40,7 @@ ObjectDefineProperty(globalProperties.SubtleCrypto.value.prototype, "timingSafeE
 });
 
 const loadDigestStream = core.createLazyLoader("ext:verge_engine/digest_stream.js");
-ObjectDefineProperty(globalProperties.Crypto.value.prototype, "DigestStream", {
+ObjectDefineProperty(Crypto.prototype, "DigestStream", {
   configurable: true,
   enumerable: true,
   get() {

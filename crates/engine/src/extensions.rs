@@ -202,9 +202,9 @@ pub enum Surface {
 /// The extensions for the snapshot's build script: JavaScript is evaluated, no state is made.
 pub fn for_snapshot(surface: Surface) -> Vec<Extension> {
     let mut list = vec![
-        deno_telemetry::deno_telemetry::lazy_init(),
+        trim::telemetry(deno_telemetry::deno_telemetry::lazy_init()),
         deno_webidl::deno_webidl::lazy_init(),
-        trim::web(deno_web::deno_web::lazy_init()),
+        trim::web(deno_web::deno_web::lazy_init(), surface),
         deno_fetch::deno_fetch::lazy_init(),
         deno_websocket::deno_websocket::lazy_init(),
         deno_crypto::deno_crypto::lazy_init(),
@@ -234,14 +234,17 @@ pub fn for_runtime(engine: &Engine, surface: Surface) -> Vec<Extension> {
         ..Default::default()
     };
     let mut list = vec![
-        deno_telemetry::deno_telemetry::init(),
+        trim::telemetry(deno_telemetry::deno_telemetry::init()),
         deno_webidl::deno_webidl::init(),
-        trim::web(deno_web::deno_web::init(
-            engine.blobs.clone(),
-            None,
-            false,
-            deno_web::InMemoryBroadcastChannel::default(),
-        )),
+        trim::web(
+            deno_web::deno_web::init(
+                engine.blobs.clone(),
+                None,
+                false,
+                deno_web::InMemoryBroadcastChannel::default(),
+            ),
+            surface,
+        ),
         deno_fetch::deno_fetch::init(fetch),
         deno_websocket::deno_websocket::init(),
         deno_crypto::deno_crypto::init(None),

@@ -23,6 +23,6 @@ pub use host::{
 };
 pub use javascript::{
     answers_everywhere, engine_gaps, engine_name, heap_slack, limit_heap, prepare_engine,
-    prepare_process, prepare_snapshots,
+    prepare_process,
 };
 pub use transpile::transpile;

@@ -51,15 +51,28 @@ const NO_CLASSES: &[&str] = &[
     "ImageData",
 ];
 
+/// Locks between the threads of a program; only Node's modules lead to them.
+const LOCKS: &str = "op_lock_manager_";
+
 /// Takes from the web's extension what no app is shown.
-pub fn web(mut web: Extension) -> Extension {
-    static OPS: Table<OpDecl> = Table::new();
+pub fn web(mut web: Extension, surface: Surface) -> Extension {
+    static OPS: [Table<OpDecl>; 2] = [Table::new(), Table::new()];
     static CLASSES: Table<OpMethodDecl> = Table::new();
-    let ops = |op: &OpDecl| (!op.name.starts_with("op_geometry_")).then_some(*op);
+    let gone = |op: &OpDecl| {
+        op.name.starts_with("op_geometry_") || surface == Surface::Web && op.name.starts_with(LOCKS)
+    };
     let classes = |class: &OpMethodDecl| (!NO_CLASSES.contains(&class.name.0)).then_some(*class);
-    web.ops = OPS.get(&web.ops, ops).into();
+    web.ops = OPS[surface as usize].get(&web.ops, |op| (!gone(op)).then_some(*op)).into();
     web.objects = CLASSES.get(&web.objects, classes).into();
     web
+}
+
+/// Takes away Deno's own telemetry, which is never turned on: requests are traced outside of
+/// isolates. Its script is loaded with `fetch`, and finds nothing that it would count with.
+pub fn telemetry(mut telemetry: Extension) -> Extension {
+    telemetry.ops = [].as_slice().into();
+    telemetry.objects = [].as_slice().into();
+    telemetry
 }
 
 /// What Deno's HTTP client imports to read a client's certificate, which `fetch` of an app never
@@ -143,7 +156,7 @@ mod tests {
     fn whatever_is_named_here_exists() {
         let web = deno_web::deno_web::lazy_init();
         let net = deno_net::deno_net::lazy_init();
-        for prefix in ["op_geometry_", "op_quic_", "op_webtransport_"] {
+        for prefix in ["op_geometry_", "op_quic_", "op_webtransport_", LOCKS] {
             let ops = web.ops.iter().chain(&*net.ops);
             assert!(ops.into_iter().any(|op| op.name.starts_with(prefix)), "{prefix}");
         }

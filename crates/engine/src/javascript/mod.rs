@@ -40,11 +40,6 @@ pub fn limit_heap(params: CreateParams, heap: usize) -> CreateParams {
     engine::limit_heap(params, heap)
 }
 
-/// To be called before snapshots are made, of which isolates are to live in one process.
-pub fn prepare_snapshots() {
-    engine::prepare_snapshots();
-}
-
 /// Sets the engine up for the whole process, once, before the first isolate. `max_wasm_pages`
 /// is the largest WebAssembly memory, in pages of 64 KiB.
 pub fn prepare_engine(max_wasm_pages: u32) {

@@ -33,8 +33,6 @@ pub unsafe fn prepare_process() {
 }
 
 /// Its WebAssembly has no such limit.
-pub fn prepare_snapshots() {}
-
 pub fn prepare_engine(_max_wasm_pages: u32) {}
 
 /// It has one heap for all objects.

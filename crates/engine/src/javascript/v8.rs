@@ -22,12 +22,6 @@ pub fn name() -> String {
 /// As the other engine needs it; here nothing happens.
 pub unsafe fn prepare_process() {}
 
-pub fn prepare_snapshots() {
-    // V8 keeps what never changes once a process, from whichever snapshot comes first. By this
-    // flag that is what V8 itself brings, and no snapshot adds anything of its own to it.
-    v8::V8::set_flags_from_string("--no-extensible-ro-snapshot");
-}
-
 pub fn prepare_engine(max_wasm_pages: u32) {
     // Each isolate needs it three times; V8's own way is to open a file.
     v8::V8::set_entropy_source(|bytes| getrandom::fill(bytes).is_ok());

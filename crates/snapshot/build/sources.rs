@@ -1,66 +1,27 @@
-//! Evaluates the engine's JavaScript at build time, once for each surface, and writes the heaps
-//! as snapshots.
-//!
-//! Scripts that nothing has used by then are not in them; their sources (TypeScript already
-//! gone) are put beside them, for the isolate that first asks for one.
-
-#![allow(clippy::expect_used, reason = "a build script reports by failing")]
+//! The sources of the engine's JavaScript. Scripts that nothing has used by the time of the
+//! snapshot are not in it; their sources (TypeScript already gone) are put beside it, for the
+//! isolate that first asks for one.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 
 use deno_core::snapshot::{CreateSnapshotOptions, create_snapshot};
-use deno_core::{ExtensionFileSource, ExtensionFileSourceCode, wrap_lazy_ext_script};
+use deno_core::{
+    ExtensionFileSource, ExtensionFileSourceCode, JsRuntimeForSnapshot, wrap_lazy_ext_script,
+};
 use verge_engine::Surface;
 
-fn main() {
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    match std::env::args().nth(1).as_deref() {
-        Some(WEB) => make(&out, WEB, Surface::Web),
-        Some(NODE) => make(&out, NODE, Surface::Node),
-        _ => make_both(&out),
-    }
-}
+use crate::SNAPSHOT;
 
-const WEB: &str = "web";
-const NODE: &str = "node";
-
-/// Each is made in a process of its own, where the part that both share is at the same place:
-/// V8 leaves halves of its addresses in the snapshot.
-fn make_both(out: &Path) {
-    let this = std::env::current_exe().expect("a process has an executable");
-    let [web, node] = [WEB, NODE].map(|name| {
-        let status = Command::new(&this).arg(name).status().expect("it can be run again");
-        assert!(status.success(), "the snapshot `{name}` was not made: {status}");
-        std::fs::read(out.join(name).join(SNAPSHOT)).expect("it was written")
-    });
-    if cfg!(not(feature = "quickjs")) {
-        assert!(
-            read_only_part(&web) == read_only_part(&node),
-            "isolates from both snapshots could not live in one process"
-        );
-    }
-}
-
-/// The part that all isolates of a process take from the first one's snapshot: what stands
-/// after the header and before the first of the offsets in it (`Snapshot blob layout` in V8's
-/// `snapshot.cc`). At its end is a number that only debuggers use.
-fn read_only_part(snapshot: &[u8]) -> &[u8] {
-    const OFFSET: std::ops::Range<usize> = 0x50..0x54;
-    const HEADER: usize = 0x60;
-    const NUMBER: usize = 16;
-    let offset = snapshot[OFFSET].try_into().expect("an offset has four bytes");
-    &snapshot[HEADER..u32::from_le_bytes(offset) as usize - NUMBER]
-}
-
-/// Makes one surface's snapshot, and the expression that names its parts.
-fn make(out: &Path, name: &str, surface: Surface) {
+/// Writes what one surface consists of, and the expression that names the parts. The heap is
+/// as it is when everything has been evaluated.
+pub fn write(out: &Path, name: &str, surface: Surface) {
     let folder = out.join(name);
     std::fs::create_dir_all(&folder).expect("OUT_DIR is writable");
-    verge_engine::prepare_snapshots();
+    #[cfg(not(feature = "quickjs"))]
+    crate::heap::set_flags();
     let extensions = verge_engine::for_snapshot(surface);
     let scripts = lazy_files(&extensions, |extension| &extension.lazy_loaded_js_files);
     let modules = lazy_files(&extensions, |extension| &extension.lazy_loaded_esm_files);
@@ -71,7 +32,7 @@ fn make(out: &Path, name: &str, surface: Surface) {
             startup_snapshot: None,
             extensions,
             extension_transpiler: Some(Rc::new(verge_engine::transpile)),
-            with_runtime_cb: None,
+            with_runtime_cb: with_runtime(&folder),
             skip_op_registration: false,
         },
         None,
@@ -84,6 +45,9 @@ fn make(out: &Path, name: &str, surface: Surface) {
 
     let consumed: HashSet<&str> =
         snapshot.consumed_lazy_specifiers.iter().map(String::as_str).collect();
+    let evaluated: Vec<&str> =
+        scripts.iter().map(|(name, _)| &**name).filter(|name| consumed.contains(name)).collect();
+    std::fs::write(folder.join(EVALUATED), evaluated.join("\n")).expect("OUT_DIR is writable");
     let file = |path: &Path| {
         let path = path.strip_prefix(out).expect("it is in OUT_DIR").display();
         format!("concat!(env!(\"OUT_DIR\"), \"/{path}\")")
@@ -108,9 +72,30 @@ fn make(out: &Path, name: &str, surface: Surface) {
     std::fs::write(folder.join("start.rs"), start).expect("OUT_DIR is writable");
 }
 
-const SNAPSHOT: &str = "snapshot.bin";
+/// Its lines name the scripts that the heap holds the results of.
+const EVALUATED: &str = "evaluated";
 const SCRIPTS: &str = "scripts";
 const MODULES: &str = "modules";
+
+type WithRuntime = Box<dyn Fn(&mut JsRuntimeForSnapshot)>;
+
+#[cfg(not(feature = "quickjs"))]
+fn with_runtime(folder: &Path) -> Option<WithRuntime> {
+    let folder = folder.to_owned();
+    Some(Box::new(move |runtime| crate::heap::list_objects(runtime, &folder)))
+}
+
+#[cfg(feature = "quickjs")]
+fn with_runtime(_folder: &Path) -> Option<WithRuntime> {
+    None
+}
+
+/// The scripts that [`write`] found evaluated.
+#[cfg(not(feature = "quickjs"))]
+pub fn evaluated(folder: &Path) -> Vec<String> {
+    let lines = std::fs::read_to_string(folder.join(EVALUATED)).expect("it was written");
+    lines.lines().map(str::to_owned).collect()
+}
 
 type LazyFile = (String, PathBuf);
 
