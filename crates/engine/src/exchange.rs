@@ -8,8 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot};
 use verge_types::{Body, Fault, RequestContext};
@@ -48,9 +49,19 @@ pub type Answered = Result<Response<Body>, Fault>;
 /// Where an HTTP answer goes.
 pub type Answer = oneshot::Sender<Answered>;
 
-/// Answers on their way out of an isolate. All that one slice made leave together, so that
-/// the listener's thread is woken once and not once an answer.
-pub type Courier = mpsc::UnboundedSender<Vec<(Answer, Answered)>>;
+/// An answer on its way out of an isolate.
+pub struct Outgoing {
+    answer: Answer,
+    answered: Answered,
+    /// Of a response with no other header, which it does not have yet.
+    content_type: Option<HeaderValue>,
+    /// What is left of a request that is done with.
+    spent: Option<(Uri, HeaderMap)>,
+}
+
+/// Carries answers. All that one slice made leave together, so that the listener's thread is
+/// woken once and not once an answer.
+pub type Courier = mpsc::UnboundedSender<Vec<Outgoing>>;
 
 /// One request or event.
 pub struct Exchange {
@@ -107,6 +118,24 @@ impl Cancellation {
     }
 }
 
+impl Outgoing {
+    /// To be called on the listener's thread. That thread made the request's head and drops it:
+    /// memory that another thread frees costs both of them a lock, and the listener cannot read
+    /// on into a buffer that a head is still in. A response of a few words gets its header in
+    /// the table that was the request's.
+    pub fn deliver(mut self) {
+        let table = self.spent.map(|(_, headers)| headers);
+        if let (Some(content_type), Ok(response)) = (self.content_type, &mut self.answered) {
+            let mut table = table.unwrap_or_default();
+            table.clear();
+            table.insert(CONTENT_TYPE, content_type);
+            *response.headers_mut() = table;
+        }
+        // A client that left needs no answer.
+        drop(self.answer.send(self.answered));
+    }
+}
+
 impl Exchange {
     #[inline]
     pub fn new(parts: Parts, body: Body, cx: RequestContext, reply: Reply, now: Instant) -> Self {
@@ -158,7 +187,7 @@ pub struct Exchanges {
     /// Exchanges not yet answered; what the concurrency limit counts.
     unanswered: Rc<Cell<usize>>,
     courier: Option<Courier>,
-    outbox: Vec<(Answer, Answered)>,
+    outbox: Vec<Outgoing>,
 }
 
 impl Exchanges {
@@ -180,8 +209,8 @@ impl Exchanges {
             None => Some(outbox),
         };
         // Without a courier each answer finds its own way.
-        for (answer, response) in undelivered.into_iter().flatten() {
-            drop(answer.send(response));
+        for outgoing in undelivered.into_iter().flatten() {
+            outgoing.deliver();
         }
     }
 
@@ -227,13 +256,33 @@ impl Exchanges {
     /// Sends the response; `streaming` keeps the exchange until [`Self::streamed`].
     /// False if it was answered before or the client left.
     pub fn respond(&mut self, id: ExchangeId, response: Response<Body>, streaming: bool) -> bool {
+        self.answer(id, response, None, streaming)
+    }
+
+    /// Sends a response without headers, and with the one that is given.
+    pub fn respond_plainly(
+        &mut self,
+        id: ExchangeId,
+        response: Response<Body>,
+        content_type: Option<HeaderValue>,
+    ) -> bool {
+        self.answer(id, response, content_type, false)
+    }
+
+    fn answer(
+        &mut self,
+        id: ExchangeId,
+        response: Response<Body>,
+        content_type: Option<HeaderValue>,
+        streaming: bool,
+    ) -> bool {
+        let mut outgoing = None;
         let sent = match self.take_reply(id) {
-            Some(Reply::Http(sender)) if streaming || self.courier.is_none() => {
-                sender.send(Ok(response)).is_ok()
-            }
-            Some(Reply::Http(sender)) => {
-                let wanted = !sender.is_closed();
-                self.outbox.push((sender, Ok(response)));
+            Some(Reply::Http(answer)) if streaming => answer.send(Ok(response)).is_ok(),
+            Some(Reply::Http(answer)) => {
+                let wanted = !answer.is_closed();
+                let answered = Ok(response);
+                outgoing = Some(Outgoing { answer, answered, content_type, spent: None });
                 wanted
             }
             Some(Reply::Event(sender)) => {
@@ -247,12 +296,20 @@ impl Exchanges {
             }
             None => false,
         };
+        let mut done = None;
         if streaming && sent {
             if let Some(exchange) = self.open.get_mut(&id) {
                 exchange.streaming = true;
             }
         } else {
-            self.settle(id, !sent);
+            done = self.settle(id, !sent);
+        }
+        if let Some(mut outgoing) = outgoing {
+            outgoing.spent = done.map(|done| (done.parts.uri, done.parts.headers));
+            match self.courier {
+                Some(_) => self.outbox.push(outgoing),
+                None => outgoing.deliver(),
+            }
         }
         sent
     }
@@ -319,18 +376,17 @@ impl Exchanges {
         }
     }
 
-    fn settle(&mut self, id: ExchangeId, cancelled: bool) {
+    /// Gives the exchange if that was the last of it.
+    fn settle(&mut self, id: ExchangeId, cancelled: bool) -> Option<Exchange> {
         if let Some(exchange) = self.open.get(&id) {
             exchange.cancelled.settle(cancelled);
         }
-        self.forget_if_done(id);
+        self.forget_if_done(id)
     }
 
-    fn forget_if_done(&mut self, id: ExchangeId) {
+    fn forget_if_done(&mut self, id: ExchangeId) -> Option<Exchange> {
         let done =
             self.open.get(&id).is_some_and(|e| e.reply.is_none() && !e.streaming && e.holds == 0);
-        if done {
-            self.open.remove(&id);
-        }
+        if done { self.open.remove(&id) } else { None }
     }
 }

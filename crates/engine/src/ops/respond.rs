@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use deno_core::{OpState, Resource, ResourceId, op2};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::mpsc;
@@ -64,20 +64,16 @@ pub fn op_verge_respond_text(
     #[string] body: String,
 ) -> Result<(), OpError> {
     check_size(state, body.len())?;
-    let mut headers = HeaderMap::new();
-    match content_type {
-        "" => {}
-        "text/plain;charset=UTF-8" => {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
-        }
-        other => {
-            let value = HeaderValue::from_str(other)
-                .map_err(|_| OpError::HeaderValue("content-type".to_owned()))?;
-            headers.insert(CONTENT_TYPE, value);
-        }
-    }
-    let response = response(status, headers, body.into())?;
-    exchanges(state).respond(id, response, false);
+    let content_type = match content_type {
+        "" => None,
+        "text/plain;charset=UTF-8" => Some(HeaderValue::from_static("text/plain;charset=UTF-8")),
+        other => Some(
+            HeaderValue::from_str(other)
+                .map_err(|_| OpError::HeaderValue("content-type".to_owned()))?,
+        ),
+    };
+    let response = response(status, HeaderMap::new(), body.into())?;
+    exchanges(state).respond_plainly(id, response, content_type);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc};
-use verge_engine::{Answer, Courier};
+use verge_engine::{Courier, Outgoing};
 
 use crate::app::App;
 use crate::event::{Command, Event};
@@ -159,11 +159,10 @@ async fn depart(carrier: Carrier) {
 }
 
 /// Hands out what an isolate has answered: the wakes are local ones, without a system call.
-async fn arrive(mut parcels: mpsc::UnboundedReceiver<Vec<(Answer, verge_engine::Answered)>>) {
+async fn arrive(mut parcels: mpsc::UnboundedReceiver<Vec<Outgoing>>) {
     while let Some(parcel) = parcels.recv().await {
-        for (answer, response) in parcel {
-            // A client that left needs no answer.
-            drop(answer.send(response));
+        for outgoing in parcel {
+            outgoing.deliver();
         }
     }
 }

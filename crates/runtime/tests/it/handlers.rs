@@ -343,3 +343,38 @@ async fn logs_have_no_colours_and_stacks_no_engine() {
     assert!(logs.starts_with("{ a: [ 1, \"b\", true ] }\n"), "{logs}");
     assert!(!logs.contains("ext:") && !logs.contains('\u{1b}'), "{logs}");
 }
+
+/// On a listener's loop a plain response is given the table that its request's headers were in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_has_its_own_headers_and_none_of_its_request() {
+    let world = World::new();
+    let app = world.app(
+        r#"export default { fetch(request) {
+            const { pathname } = new URL(request.url);
+            if (pathname === "/bytes") return new Response(new Uint8Array([111, 107]));
+            if (pathname === "/set") return new Response("ok", { headers: { "x-own": "1" } });
+            return new Response("ok", pathname === "/html" ? { headers: { "content-type": "text/html" } } : {});
+        } }"#,
+    );
+    for (path, expected) in [
+        ("/", vec![("content-type", "text/plain;charset=UTF-8")]),
+        ("/html", vec![("content-type", "text/html")]),
+        ("/set", vec![("content-type", "text/plain;charset=UTF-8"), ("x-own", "1")]),
+        ("/bytes", vec![]),
+    ] {
+        let mut request = Request::get(format!("http://test.example{path}"));
+        for n in 0..20 {
+            request = request.header(format!("x-secret-{n}"), "a word");
+        }
+        let request = request.header("content-type", "a/b").body(Body::Empty).unwrap();
+        let response = send(&app, request).await.unwrap();
+        let mut headers: Vec<_> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        headers.sort_unstable();
+        assert_eq!(headers, expected, "{path}");
+        assert_eq!(text(response).await, "ok");
+    }
+}
