@@ -265,8 +265,8 @@ impl Exchanges {
         id: ExchangeId,
         response: Response<Body>,
         content_type: Option<HeaderValue>,
-    ) -> bool {
-        self.answer(id, response, content_type, false)
+    ) {
+        self.answer(id, response, content_type, false);
     }
 
     fn answer(

@@ -15,7 +15,7 @@ pub mod stack;
 mod transpile;
 mod trim;
 
-pub use exchange::{Answer, Answered, Courier, Exchange, ExchangeId, Exchanges, Outgoing, Reply};
+pub use exchange::{Courier, Exchange, ExchangeId, Exchanges, Outgoing, Reply};
 pub use extensions::{Engine, Surface, for_runtime, for_snapshot, prepare};
 pub use host::{
     Callee, Host, LongOp, LookupFailure, Outbound, RefusedBuffers, RpcCall, RpcFailure, RpcReply,

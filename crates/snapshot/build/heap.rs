@@ -12,7 +12,7 @@ use deno_core::{JsRuntime, JsRuntimeForSnapshot, RuntimeOptions, v8};
 use serde_json::Value;
 use verge_engine::Surface;
 
-use crate::SNAPSHOT;
+use crate::{SNAPSHOT, SURFACES};
 
 /// V8's profiler's list of an isolate's objects, and the heap that holds the names in it.
 const OBJECTS: &str = "objects.json";
@@ -80,7 +80,7 @@ fn names(objects: &[u8]) -> BTreeSet<String> {
     let [name, size, count] =
         ["name", "self_size", "edge_count"].map(|field| column(&meta["node_fields"], field));
     let to = column(&meta["edge_fields"], "to_node");
-    let text = |node: &[usize]| objects["strings"][node[name]].as_str().unwrap_or_default();
+    let text = |node: &[usize]| objects["strings"][node[name]].as_str().expect("it is text");
 
     let mut first_edge = 0;
     let mut table = None;
@@ -178,11 +178,14 @@ fn run(runtime: &mut JsRuntime, script: String) {
     runtime.execute_script("verge:build", script).expect("the script is right");
 }
 
-/// Fails the build if isolates from these heaps could not live in one process.
-pub fn check(folders: [PathBuf; 2]) {
-    let [web, node] = folders.map(|folder| std::fs::read(folder.join(SNAPSHOT)));
-    let (web, node) = (web.expect("it was written"), node.expect("it was written"));
+/// Fails the build if isolates from these heaps could not live in one process, or if what they
+/// share is not what was made for them: without that they would work too, and start slower.
+pub fn check(out: &Path) {
+    let read = |path: PathBuf| std::fs::read(path).expect("it was written");
+    let shared = read(out.join(SHARED));
+    let [web, node] = SURFACES.map(|(name, _)| read(out.join(name).join(SNAPSHOT)));
     assert!(shared_part(&web) == shared_part(&node), "the heaps differ in what they share");
+    assert_eq!(shared_part(&web).len(), shared_part(&shared).len(), "the names are not shared");
 }
 
 /// What all isolates of a process take from the first one's snapshot: what stands after the

@@ -32,7 +32,7 @@ pub fn write(out: &Path, name: &str, surface: Surface) {
             startup_snapshot: None,
             extensions,
             extension_transpiler: Some(Rc::new(verge_engine::transpile)),
-            with_runtime_cb: with_runtime(&folder),
+            with_runtime_cb: with_runtime(&folder, surface),
             skip_op_registration: false,
         },
         None,
@@ -80,13 +80,17 @@ const MODULES: &str = "modules";
 type WithRuntime = Box<dyn Fn(&mut JsRuntimeForSnapshot)>;
 
 #[cfg(not(feature = "quickjs"))]
-fn with_runtime(folder: &Path) -> Option<WithRuntime> {
+fn with_runtime(folder: &Path, surface: Surface) -> Option<WithRuntime> {
+    // The names of the other are not shared.
+    if surface != Surface::Web {
+        return None;
+    }
     let folder = folder.to_owned();
     Some(Box::new(move |runtime| crate::heap::list_objects(runtime, &folder)))
 }
 
 #[cfg(feature = "quickjs")]
-fn with_runtime(_folder: &Path) -> Option<WithRuntime> {
+fn with_runtime(_folder: &Path, _surface: Surface) -> Option<WithRuntime> {
     None
 }
 
